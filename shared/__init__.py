@@ -1,0 +1,1 @@
+"""What every service builds on: topics and messages, Kafka, Postgres, HTTP, keys, telemetry."""

@@ -1,0 +1,341 @@
+"""HTTP as all services speak it: problem details, keys, operational endpoints, request metrics, one server.
+
+`service_app` wraps a service's own routes (FastAPI or bare ASGI). From outside in:
+operational endpoints → request metrics → problems → authentication → body limit → routes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.exceptions import HTTPException
+
+from shared import strict_json
+from shared.keys import KeyRing, Principal, Refusal, permits
+from shared.messages import Scope
+
+logger = logging.getLogger(__name__)
+
+AsgiScope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+Needed = Callable[[str, str], Scope | None]
+"""(method, path) → the scope a key must have; None lets everyone in."""
+Ready = Callable[[], str | None]
+"""None when the service can work, else what it waits for."""
+
+MAX_BODY = 8 * 1024 * 1024
+
+
+class Problem(Exception):  # noqa: N818  # the name the standard (RFC 9457) gives it
+    """An answer other than success: a status, a machine-readable `reason` and a sentence for people."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "type": "about:blank",
+                "title": self.reason.replace("_", " "),
+                "status": self.status,
+                "reason": self.reason,
+                "detail": self.detail,
+                **self.extra,
+            }
+        )
+
+
+def unavailable(detail: str, *, reason: str = "unavailable", retry_after: int = 1) -> Problem:
+    return Problem(503, reason, detail, headers={"Retry-After": str(retry_after)})
+
+
+def bad_json(error: strict_json.InvalidJsonError) -> Problem:
+    """400 for what does not parse, 422 for what parses but is refused."""
+    status = 400 if error.violation is strict_json.Violation.MALFORMED else 422
+    return Problem(status, error.violation.value, str(error))
+
+
+class StrictRoute(APIRoute):
+    """A FastAPI route whose JSON body and URL are checked strictly before anything else sees them."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            if "\x00" in request.url.path or "%00" in str(request.url.query):
+                raise Problem(400, strict_json.Violation.NUL.value, "the URL holds U+0000")
+            body = await request.body()
+            if body:
+                try:
+                    strict_json.loads(body)
+                except strict_json.InvalidJsonError as error:
+                    raise bad_json(error) from None
+            return await handle(request)
+
+        return strict
+
+
+def new_api(title: str, service: str, description: str) -> FastAPI:
+    """A FastAPI application that answers problems as RFC 9457 and shows its schema at the gateway."""
+    api = FastAPI(
+        title=title,
+        description=description,
+        openapi_url=f"/api/v1/openapi/{service}.json",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    api.router.route_class = StrictRoute
+    api.add_exception_handler(Problem, _on_problem)
+    api.add_exception_handler(HTTPException, _on_http_exception)
+    api.add_exception_handler(RequestValidationError, _on_validation_error)
+    return api
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks (a FastAPI dependency)."""
+    principal: Principal = request.scope["principal"]
+    return principal
+
+
+async def _on_problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return _as_response(problem)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    return _as_response(Problem(error.status_code, reason, str(error.detail), headers=error.headers))
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+    detail = "; ".join(f"{f['where']}: {f['what']}" for f in faults)
+    return _as_response(Problem(422, "schema_violation", detail, extra={"errors": faults}))
+
+
+def _as_response(problem: Problem) -> Response:
+    return Response(
+        problem.body(),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type="application/problem+json",
+    )
+
+
+async def send_response(
+    send: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """A whole answer from a bare ASGI route."""
+    raw = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    await send_response(
+        send, problem.status, problem.body(), content_type="application/problem+json", headers=problem.headers
+    )
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole request body. The body limit has been applied outside."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts = [body]
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "disconnected", "the client went away before the end of the body")
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+class RequestMetrics:
+    """Requests and their duration by method and status class; no label comes from the request's path."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "tidegate_http_requests_total", "HTTP requests answered", ["method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "tidegate_http_request_seconds",
+            "Time from the first byte of a request to the end of its answer",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+
+    def observe(self, method: str, status: int, seconds: float) -> None:
+        known = method if method in _METHODS else "OTHER"
+        self._requests.labels(known, str(status)).inc()
+        self._seconds.observe(seconds)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def service_app(
+    routes: AsgiApp,
+    *,
+    keys: KeyRing,
+    needed: Needed,
+    ready: Ready,
+    registry: CollectorRegistry,
+    max_body: int = MAX_BODY,
+) -> AsgiApp:
+    """The whole application of a service around its `routes`."""
+    metrics = RequestMetrics(registry)
+
+    async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await routes(scope, receive, send)
+            return
+        if await _answer_operational(scope, send, registry, ready):
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def observed_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            _authenticate(scope, keys, needed)
+            await routes(scope, _limited(scope, receive, max_body), observed_send)
+        except Problem as problem:
+            await send_problem(observed_send, problem)
+        finally:
+            metrics.observe(scope["method"], status, time.perf_counter() - started)
+
+    return app
+
+
+async def _answer_operational(scope: AsgiScope, send: Send, registry: CollectorRegistry, ready: Ready) -> bool:
+    path = scope["path"]
+    if path == "/metrics":
+        text = generate_latest(registry)
+        await send_response(send, 200, text, content_type="text/plain; version=0.0.4; charset=utf-8")
+    elif path == "/healthz":
+        await send_response(send, 200, b'{"status":"alive"}')
+    elif path == "/readyz":
+        waiting_for = ready()
+        if waiting_for is None:
+            await send_response(send, 200, b'{"status":"ready"}')
+        else:
+            await send_problem(send, unavailable(waiting_for, reason="not_ready"))
+    else:
+        return False
+    return True
+
+
+def _authenticate(scope: AsgiScope, keys: KeyRing, needed: Needed) -> None:
+    wanted = needed(scope["method"], scope["path"])
+    if wanted is None:
+        return
+    found = keys.identify(_presented_key(scope["headers"]))
+    if isinstance(found, Refusal):
+        raise Problem(
+            401,
+            found.value,
+            "send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    refusal = permits(found.scope, wanted)
+    if refusal is not None:
+        raise Problem(403, refusal.value, f"this needs a key with scope {wanted}; yours has {found.scope}")
+    scope["principal"] = found
+
+
+def _presented_key(headers: list[tuple[bytes, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == b"x-api-key":
+            return value.decode("latin-1").strip()
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return value[7:].decode("latin-1").strip()
+    return None
+
+
+def _limited(scope: AsgiScope, receive: Receive, max_body: int) -> Receive:
+    """Counts bytes while they stream in, so that a lying Content-Length helps nobody."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > max_body:
+            raise _too_large(max_body)
+    seen = 0
+
+    async def limited() -> MutableMapping[str, Any]:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > max_body:
+            raise _too_large(max_body)
+        return message
+
+    return limited
+
+
+def _too_large(max_body: int) -> Problem:
+    return Problem(413, "body_too_large", f"a request body may have at most {max_body} bytes")
+
+
+class Server:
+    """Serves an ASGI application inside the running event loop."""
+
+    def __init__(self, app: AsgiApp, *, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=10,
+            backlog=4096,
+            http="httptools",
+            ws="auto",
+        )
+        self._server = uvicorn.Server(config)
+
+    async def run(self) -> None:
+        """Returns after SIGINT or SIGTERM, when the requests in flight have been answered."""
+        await self._server.serve()
+
+    def stop(self) -> None:
+        self._server.should_exit = True

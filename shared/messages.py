@@ -1,0 +1,212 @@
+"""Every message that travels between services, one frozen struct each.
+
+Times are microseconds since the epoch, UTC. Partition, offset and broker time stay in Kafka's envelope.
+A consumer ignores fields that it does not know; a change that it could not ignore is a new topic version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+UnitKind = Literal["user", "session", "job"]
+"""Which of an event's ids an experiment or journey counts by."""
+
+Scope = Literal["ingest", "read", "admin"]
+"""What a key may do: send events and results; read, assign and evaluate; everything."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages: JSON objects, absent fields mean their default."""
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """Something that happened to a unit. On `events.v1`, in the canonical form that ingest produces."""
+
+    organisation: str
+    event_id: str
+    event_type: str
+    time: int
+    received_at: int
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    session_id: str | None = None
+    job_id: str | None = None
+    data_source_id: int = 1
+    context: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """An event that cannot be accepted, kept whole so that nothing sent is lost."""
+
+    id: str
+    organisation: str
+    reason: str
+    detail: str
+    origin: str
+    received_at: int
+    payload: bytes
+    partition: int | None = None
+    offset: int | None = None
+
+
+class MetricUpdate(Message, frozen=True, kw_only=True):
+    """One shard's additive state of one series after a commit; readers add shards, never average them.
+
+    `revision` is the shard's next offset at that commit: of two updates with one key the higher wins.
+    Sums are decimal text because they outgrow 64 bits; they and min/max are in units of 10**-scale.
+    """
+
+    organisation: str
+    subject_kind: Literal["metric", "experiment"]
+    subject: str
+    version: int
+    series: str
+    """A metric's component and group, or an experiment's variant and metric: canonical JSON array."""
+    window_start: int
+    """Start of the one-minute window; 0 for totals over an experiment's life."""
+    shard: int
+    revision: int
+    watermark: int
+    published_at: int
+    scale: int = 6
+    n: int = 0
+    sum: str = "0"
+    sum_squares: str = "0"
+    """Over events for a metric, over units' sums for an experiment."""
+    min: int | None = None
+    max: int | None = None
+    sketch: bytes = b""
+    units: int = 0
+    """Experiments only: units of the variant that have a value (for the exposure series: exposed units)."""
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """A shard's clock: lets rules tell "no data" from "no aggregator"."""
+
+    shard: int
+    next_offset: int
+    watermark: int
+    time: int
+
+
+class Switch(Message, frozen=True, kw_only=True):
+    """One cause that holds a flag or variant off (or lets go of it); a flag is off while any cause is."""
+
+    organisation: str
+    flag: str
+    cause: str
+    off: bool
+    decided_at: int
+    variant: str | None = None
+    admit_from: int = 0
+    """Half-open: buckets in [admit_from, admit_to) of 1,000,000 pass although the flag is off."""
+    admit_to: int = 0
+    evidence: dict[str, Any] = {}
+
+
+class Alert(Message, frozen=True, kw_only=True):
+    """An alert's present state; `key` names the incident through all its transitions."""
+
+    organisation: str
+    key: str
+    version: int
+    alert_type: str
+    title: str
+    severity: Literal["info", "warning", "error", "critical"]
+    status: Literal["open", "acknowledged", "resolved"]
+    raised_at: int
+    message: str = ""
+    data: dict[str, Any] = {}
+
+
+class Stratum(Message, frozen=True, kw_only=True):
+    """A share of traffic that applies up to an upper bound of one context number (S0: estimated duration)."""
+
+    name: str
+    below: float | None
+    """Exclusive upper bound; None for the last stratum."""
+    buckets: dict[str, int]
+    """Variant name → buckets out of 1,000,000, in order of the variants; they add up to 1,000,000."""
+
+
+class Variant(Message, frozen=True, kw_only=True):
+    id: int
+    name: str
+    type: Literal["control", "treatment"]
+    buckets: int
+    """Share of the traffic, out of 1,000,000 (50 % = 500,000)."""
+    model_id: int | None = None
+    model_version: str | None = None
+    config: dict[str, Any] = {}
+
+
+class Experiment(Message, frozen=True, kw_only=True):
+    """A definition as assignment publishes it; `version` rises with every change."""
+
+    organisation: str
+    id: int
+    key: str
+    name: str
+    version: int
+    status: Literal["draft", "running", "paused", "completed", "archived", "cancelled", "failed"]
+    unit: UnitKind
+    salt: str
+    variants: tuple[Variant, ...]
+    metrics: tuple[str, ...] = ()
+    """Keys of the metrics that are kept by unit for this experiment."""
+    stratify_by: str | None = None
+    """Name of the context number that picks the stratum."""
+    strata: tuple[Stratum, ...] = ()
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
+class Flag(Message, frozen=True, kw_only=True):
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class Metric(Message, frozen=True, kw_only=True):
+    """A metric definition; the aggregator owns and validates the spec."""
+
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class Rule(Message, frozen=True, kw_only=True):
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class Breaker(Message, frozen=True, kw_only=True):
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class Source(Message, frozen=True, kw_only=True):
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class ApiKey(Message, frozen=True, kw_only=True):
+    """What a service needs to recognise a key; the key itself is never stored or sent."""
+
+    prefix: str
+    hash: str
+    organisation: str
+    scope: Scope
+    version: int
+    revoked: bool = False

@@ -1,0 +1,52 @@
+"""A service's settings: the only place, with each `__main__`, that reads the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingsError(Exception):
+    """A variable is missing or malformed; the message names it and says what it should hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a service finds its neighbours and where it listens.
+
+    Environment: `TIDEGATE_KAFKA` (bootstrap servers, comma-separated), `TIDEGATE_POSTGRES` (a postgresql:// URL),
+    `TIDEGATE_HOST` and `TIDEGATE_PORT` (HTTP), `TIDEGATE_LOG_LEVEL`, `TIDEGATE_INSTANCE` (a stable name of
+    this process among its like, for static group membership) and `TIDEGATE_BOOTSTRAP_KEYS` (assignment
+    only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start).
+    """
+
+    kafka: str
+    postgres: str
+    host: str
+    port: int
+    log_level: str
+    instance: str
+    bootstrap_keys: str | None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Raises `SettingsError`."""
+        port = environ.get("TIDEGATE_PORT", "8000")
+        if not port.isdigit() or int(port) > 65535:
+            raise SettingsError(f"TIDEGATE_PORT must be a port number, not {port!r}")
+        return cls(
+            kafka=_required(environ, "TIDEGATE_KAFKA", "bootstrap servers such as kafka:9092"),
+            postgres=_required(environ, "TIDEGATE_POSTGRES", "a URL such as postgresql://user:pw@host/db"),
+            host=environ.get("TIDEGATE_HOST", "127.0.0.1"),
+            port=int(port),
+            log_level=environ.get("TIDEGATE_LOG_LEVEL", "INFO").upper(),
+            instance=environ.get("TIDEGATE_INSTANCE", "0"),
+            bootstrap_keys=environ.get("TIDEGATE_BOOTSTRAP_KEYS"),
+        )
+
+
+def _required(environ: Mapping[str, str], name: str, what: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set: it must hold {what}")
+    return value

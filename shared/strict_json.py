@@ -1,0 +1,124 @@
+"""JSON that every later stage can hold: what we accept is less than what parsers let pass.
+
+Refused are non-finite numbers, integers outside −2⁶³…2⁶⁴−1, NUL, lone surrogates and nesting deeper than 64: each of
+them breaks Postgres, Kafka consumers in other languages, or a parser's stack. A regular expression over the raw bytes
+clears nearly every document; only a suspicious one is walked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+MAX_DEPTH = 64
+
+_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|\d{19}|[eE][+-]?\d{3}")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Violation(Enum):
+    """Why a document is refused; the value is the machine-readable reason."""
+
+    MALFORMED = "malformed_json"
+    SCHEMA = "schema_violation"
+    NON_FINITE = "non_finite_number"
+    INTEGER_RANGE = "integer_out_of_range"
+    NUL = "nul_character"
+    SURROGATE = "lone_surrogate"
+    DEPTH = "too_deep"
+
+
+class InvalidJsonError(Exception):
+    """`violation` says what kind of fault, `str()` what and where."""
+
+    def __init__(self, violation: Violation, detail: str) -> None:
+        super().__init__(detail)
+        self.violation = violation
+
+
+def loads(raw: bytes) -> Any:
+    """The document as Python values. Raises InvalidJsonError."""
+    return decode(raw, _ANY)
+
+
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+
+def decode(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The document as the decoder's type, whose raw parts have been checked too. Raises InvalidJsonError."""
+    if is_suspicious(raw):
+        inspect(raw)
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidJsonError(Violation.SCHEMA, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJsonError(Violation.MALFORMED, str(error)) from None
+    except RecursionError:
+        raise InvalidJsonError(Violation.DEPTH, f"nested deeper than {MAX_DEPTH}") from None
+
+
+def is_suspicious(raw: bytes) -> bool:
+    """False guarantees that a document which parses holds nothing that we refuse."""
+    return _SUSPICIOUS.search(raw) is not None or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+
+
+def inspect(raw: bytes) -> Any:
+    """Parses slowly, by the standard library, which lets every fault be named. Raises InvalidJsonError."""
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant, parse_int=_bounded_int)
+    except InvalidJsonError:
+        raise
+    except RecursionError:
+        raise InvalidJsonError(Violation.DEPTH, f"nested deeper than {MAX_DEPTH}") from None
+    except ValueError as error:  # malformed JSON or invalid UTF-8
+        raise InvalidJsonError(Violation.MALFORMED, str(error)) from None
+    check(value)
+    return value
+
+
+def check(value: Any) -> None:
+    """Raises InvalidJsonError for the first part of a decoded `value` that we refuse."""
+    pending: list[tuple[Any, int]] = [(value, 1)]
+    while pending:
+        part, depth = pending.pop()
+        if isinstance(part, str):
+            _check_text(part)
+        elif isinstance(part, float):
+            if not math.isfinite(part):
+                raise InvalidJsonError(Violation.NON_FINITE, "a number is not finite")
+        elif isinstance(part, int):
+            if not -(2**63) <= part < 2**64:
+                raise InvalidJsonError(Violation.INTEGER_RANGE, "an integer is outside −2⁶³…2⁶⁴−1")
+        elif isinstance(part, dict | list):
+            if depth > MAX_DEPTH:
+                raise InvalidJsonError(Violation.DEPTH, f"nested deeper than {MAX_DEPTH}")
+            if isinstance(part, dict):
+                for key in part:
+                    _check_text(key)
+                part = part.values()
+            pending.extend((child, depth + 1) for child in part)
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        raise InvalidJsonError(Violation.NUL, "a string holds U+0000")
+    if _LONE_SURROGATE.search(text):
+        raise InvalidJsonError(Violation.SURROGATE, "a string holds half of a surrogate pair")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InvalidJsonError(Violation.MALFORMED, f"{name} is not JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > 20:
+        raise InvalidJsonError(Violation.INTEGER_RANGE, "an integer is outside −2⁶³…2⁶⁴−1")
+    return int(digits)
