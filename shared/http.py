@@ -7,12 +7,15 @@ operational endpoints → request metrics → problems → authentication → bo
 from __future__ import annotations
 
 import logging
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import uvicorn
+from aiokafka.errors import KafkaError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -23,6 +26,7 @@ from starlette.exceptions import HTTPException
 from shared import strict_json
 from shared.keys import KeyRing, Principal, Refusal, permits
 from shared.messages import Scope
+from shared.postgres import RETRYABLE
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +105,10 @@ class StrictRoute(APIRoute):
 
 
 def new_api(title: str, service: str, description: str) -> FastAPI:
-    """A FastAPI application that answers problems as RFC 9457 and shows its schema at the gateway."""
+    """A FastAPI application that answers problems as RFC 9457 and shows its schema at the gateway.
+
+    While Kafka or Postgres is away its answers are 503 with Retry-After.
+    """
     api = FastAPI(
         title=title,
         description=description,
@@ -110,10 +117,13 @@ def new_api(title: str, service: str, description: str) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
+    api.openapi_version = "3.0.3"  # the newest that the Swagger UI of our package shows
     api.router.route_class = StrictRoute
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(HTTPException, _on_http_exception)
     api.add_exception_handler(RequestValidationError, _on_validation_error)
+    for outage in (KafkaError, *RETRYABLE):
+        api.add_exception_handler(outage, _on_outage)
     return api
 
 
@@ -139,6 +149,12 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
     faults = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
     detail = "; ".join(f"{f['where']}: {f['what']}" for f in faults)
     return _as_response(Problem(422, "schema_violation", detail, extra={"errors": faults}))
+
+
+async def _on_outage(_: Request, error: Exception) -> Response:
+    """A neighbour is away: the caller may try again."""
+    logger.warning("a request met an outage", extra={"error": repr(error)})
+    return _as_response(unavailable(f"a store does not answer: {type(error).__name__}"))
 
 
 def _as_response(problem: Problem) -> Response:
@@ -314,28 +330,48 @@ def _too_large(max_body: int) -> Problem:
     return Problem(413, "body_too_large", f"a request body may have at most {max_body} bytes")
 
 
+class _Uvicorn(uvicorn.Server):
+    """Without uvicorn's way of raising the signal again once it has served: the service's own shutdown follows."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
+
+
 class Server:
     """Serves an ASGI application inside the running event loop."""
 
     def __init__(self, app: AsgiApp, *, host: str, port: int) -> None:
+        self._address = (host, port)
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=10,
-            backlog=4096,
             http="httptools",
             ws="auto",
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Uvicorn(config)
 
     async def run(self) -> None:
-        """Returns after SIGINT or SIGTERM, when the requests in flight have been answered."""
-        await self._server.serve()
+        """Returns after SIGINT or SIGTERM, when the requests in flight have been answered.
+
+        Raises OSError that names the address if it is taken.
+        """
+        host, port = self._address
+        try:
+            listener = socket.create_server(
+                self._address, family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=4096
+            )
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        await self._server.serve(sockets=[listener])
 
     def stop(self) -> None:
         self._server.should_exit = True

@@ -143,6 +143,14 @@ class Variant(Message, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
 
 
+class Allocation(Message, frozen=True, kw_only=True):
+    """A split that was in force earlier; the units it assigned keep their variant."""
+
+    buckets: dict[str, int]
+    """Variant name → buckets out of 1,000,000, in order of the variants."""
+    strata: tuple[Stratum, ...] = ()
+
+
 class Experiment(Message, frozen=True, kw_only=True):
     """A definition as assignment publishes it; `version` rises with every change."""
 
@@ -160,6 +168,8 @@ class Experiment(Message, frozen=True, kw_only=True):
     stratify_by: str | None = None
     """Name of the context number that picks the stratum."""
     strata: tuple[Stratum, ...] = ()
+    earlier: tuple[Allocation, ...] = ()
+    """The distinct splits since the first start, oldest first, without the present one."""
     started_at: int | None = None
     ended_at: int | None = None
 

@@ -31,13 +31,21 @@ RETRYABLE: tuple[type[Exception], ...] = (
 
 
 async def create_pool(
-    dsn: str, *, name: str, size: int = 4, schema: str | None = None, command_timeout: float | None = 30
+    dsn: str,
+    *,
+    name: str,
+    size: int = 4,
+    schema: str | None = None,
+    command_timeout: float | None = 30,
+    synchronous_commit: bool = True,
 ) -> Pool:
     """A pool whose connections read and write `json`/`jsonb` as Python values; opens no connection yet.
 
     `name` shows in `pg_stat_activity`; `schema` comes first on the search path. Call `wait_until_ready` before use.
     """
     settings = {"application_name": f"tidegate-{name}", "timezone": "UTC"}
+    if not synchronous_commit:
+        settings["synchronous_commit"] = "off"
     if schema:
         settings["search_path"] = f"{schema},public"
     return await asyncpg.create_pool(

@@ -1,8 +1,8 @@
 """JSON that every later stage can hold: what we accept is less than what parsers let pass.
 
 Refused are non-finite numbers, integers outside −2⁶³…2⁶⁴−1, NUL, lone surrogates and nesting deeper than 64: each of
-them breaks Postgres, Kafka consumers in other languages, or a parser's stack. A regular expression over the raw bytes
-clears nearly every document; only a suspicious one is walked.
+them breaks Postgres, Kafka consumers in other languages, or a parser's stack. A look at the raw bytes clears nearly
+every document in a microsecond; only a suspicious one is walked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ T = TypeVar("T")
 
 MAX_DEPTH = 64
 
-_SUSPICIOUS = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]|\d{19}|[eE][+-]?\d{3}")
+_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
+"""Makes all digits alike, so that plain substring searches, which are much faster, find long and huge numbers."""
+_LONG = b"0" * 19
+_EXPONENT = re.compile(rb"0e[+-]?000")
+_MANTISSA = 64
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -67,7 +72,22 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 def is_suspicious(raw: bytes) -> bool:
     """False guarantees that a document which parses holds nothing that we refuse."""
-    return _SUSPICIOUS.search(raw) is not None or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+    shape = raw.translate(_SHAPE)
+    return (
+        (b"\\u" in raw and _ESCAPE.search(raw) is not None)
+        or _LONG in shape
+        or _may_be_huge(shape)
+        or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+    )
+
+
+def _may_be_huge(shape: bytes) -> bool:
+    """Whether a number has a three-digit exponent; hexadecimal ids are full of look-alikes within strings."""
+    for exponent in _EXPONENT.finditer(shape):
+        before = shape[max(0, exponent.start() - _MANTISSA) : exponent.start()].rstrip(b"0.").removesuffix(b"-")
+        if not before or before[-1:] in b"[:, \t\r\n":
+            return True
+    return False
 
 
 def inspect(raw: bytes) -> Any:

@@ -1,0 +1,1 @@
+"""The four services. They share `shared` and never import each other."""

@@ -1,0 +1,254 @@
+"""The aggregator's REST process: metrics, recent events and the dashboard's numbers. Reads only what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Path, Query
+from prometheus_client import CollectorRegistry
+
+from services.aggregator.definitions import Definitions
+from services.aggregator.domain.metrics import Definition, percentile_of
+from services.aggregator.domain.problems import DefinitionError
+from services.aggregator.domain.readout import read
+from services.aggregator.queries import TOTAL, WIDTHS, Queries
+from services.aggregator.recent_events import RecentEvents
+from shared import topics
+from shared.clock import Clock, to_iso
+from shared.http import Problem, Server, new_api, principal_of, service_app
+from shared.kafka import Publisher, Replica, Tail
+from shared.keys import KeyRing, Principal
+from shared.messages import Scope
+from shared.postgres import create_pool, wait_until_ready
+from shared.settings import Settings
+
+Asker = Annotated[Principal, Depends(principal_of)]
+Key = Annotated[str, Path(max_length=128, description="The metric's key")]
+Width = Literal["1m", "5m", "15m", "1h", "1d", "total"]
+
+_PREFIX = "/api/v1/streaming-analytics"
+_MAX_WINDOWS = 1_000
+
+
+def needed_scope(method: str, path: str) -> Scope | None:
+    if path.startswith("/api/v1/openapi/"):
+        return None
+    return "admin" if path.startswith("/api/v1/admin/") else "read"
+
+
+def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents, clock: Clock) -> FastAPI:
+    api = new_api("Tidegate aggregator", "aggregator", "Windowed metrics, recent events and the dashboard's numbers.")
+
+    @api.put("/api/v1/admin/metrics/{key}", tags=["metrics"])
+    async def put_metric(key: Key, spec: dict[str, Any], asker: Asker) -> dict[str, Any]:
+        """Defines a metric, valid from the next batch. A change makes a new version, which starts at zero."""
+        try:
+            outcome, version = await definitions.put(asker.organisation, key, spec)
+        except DefinitionError as error:
+            raise Problem(422, "invalid_definition", str(error), extra={"place": error.place}) from None
+        return {"key": key, "version": version, "status": outcome.value, "outcome": outcome.value}
+
+    @api.get(_PREFIX + "/metrics", tags=["metrics"])
+    async def get_metrics(
+        asker: Asker,
+        metric_name: Annotated[str | None, Query(max_length=128)] = None,
+        time_window: Width = "1m",
+        aggregation_type: Annotated[str | None, Query(max_length=20)] = None,
+        start: Annotated[datetime | None, Query(alias="from")] = None,
+        end: Annotated[datetime | None, Query(alias="to")] = None,
+        limit: Annotated[int, Query(ge=1, le=_MAX_WINDOWS)] = 60,
+    ) -> list[dict[str, Any]]:
+        """Windows of one metric, or of all, newest first: by default the last `limit` windows up to now."""
+        if metric_name is None:
+            wanted = await definitions.all(asker.organisation)
+        else:
+            wanted = [(await _known(definitions, asker, metric_name))[0]]
+        begin, until = _range(clock, time_window, start, end, limit)
+        return [
+            item
+            for definition in wanted
+            for item in await _windows(queries, definition, time_window, aggregation_type, begin, until, limit)
+        ]
+
+    @api.get(_PREFIX + "/metrics/{key}", tags=["metrics"])
+    async def get_metric(key: Key, asker: Asker) -> dict[str, Any]:
+        """A definition, and how many of the events that match it were counted, late, duplicates or invalid."""
+        definition, spec = await _known(definitions, asker, key)
+        components = await queries.series_totals(definition)
+        totals = next(iter(components.values()))
+        return {
+            "metric_name": key,
+            "version": definition.version,
+            "spec": spec,
+            "totals": totals,
+            "components": components,
+        }
+
+    @api.get(_PREFIX + "/events", tags=["events"])
+    async def get_events(
+        asker: Asker,
+        event_type: Annotated[str | None, Query(max_length=200)] = None,
+        data_source_id: int | None = None,
+        processed: bool | None = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    ) -> list[dict[str, Any]]:
+        """The newest events as they stand in Kafka; `processed` says whether Postgres has counted them."""
+        events = await recent.read(asker.organisation, limit)
+        return [
+            e
+            for e in events
+            if (event_type is None or e["event_type"] == event_type)
+            and (data_source_id is None or e["data_source_id"] == data_source_id)
+            and (processed is None or e["processed"] is processed)
+        ][:limit]
+
+    @api.get(_PREFIX + "/dashboard", tags=["dashboard"])
+    async def get_dashboard(asker: Asker) -> dict[str, Any]:
+        """Events by verdict, the last hour of each metric, and how far each partition is behind."""
+        totals, shards, ends = await asyncio.gather(
+            queries.organisation_totals(asker.organisation), queries.shards(), recent.end_offsets()
+        )
+        by_shard = {s["shard"]: s for s in shards}
+        begin, until = _range(clock, "1h", None, None, 1)
+        metrics = [
+            item
+            for definition in await definitions.all(asker.organisation)
+            for item in await _windows(queries, definition, "1h", None, begin, until, 1)
+        ]
+        return {
+            "generated_at": to_iso(clock()),
+            "events": totals,
+            "metrics": metrics,
+            "pipeline": [_pipeline(number, end, by_shard.get(number)) for number, end in sorted(ends.items())],
+        }
+
+    return api
+
+
+async def _known(definitions: Definitions, asker: Principal, key: str) -> tuple[Definition, dict[str, Any]]:
+    found = await definitions.get(asker.organisation, key)
+    if found is None:
+        raise Problem(404, "metric_unknown", f"no metric {key!r}; define it with PUT /api/v1/admin/metrics/{key}")
+    return found
+
+
+def _range(
+    clock: Clock, width: str, start: datetime | None, end: datetime | None, limit: int
+) -> tuple[datetime, datetime]:
+    """[begin, until) of the windows to read: given, or the last `limit` windows and a day ahead (early clocks)."""
+    now = datetime.fromtimestamp(clock() / 1_000_000, UTC)
+    until = _utc(end) if end else now + timedelta(days=2)
+    if start is not None:
+        return _utc(start), until
+    if width == TOTAL:
+        return datetime(2000, 1, 1, tzinfo=UTC), until
+    seconds = WIDTHS[width]
+    newest = min(now, until)
+    aligned = datetime.fromtimestamp(newest.timestamp() // seconds * seconds, UTC)
+    return aligned - timedelta(seconds=seconds * (limit - 1)), until
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise Problem(422, "time_out_of_range", "`from` and `to` must lie between the years 1 and 9999") from None
+
+
+async def _windows(
+    queries: Queries,
+    definition: Definition,
+    width: str,
+    aggregation: str | None,
+    begin: datetime,
+    until: datetime,
+    limit: int,
+) -> list[dict[str, Any]]:
+    wanted = definition.aggregations if aggregation is None else (aggregation,)
+    if aggregation is not None and aggregation not in _readable(definition):
+        if percentile_of(aggregation) is not None and definition.type == "value":
+            hint = "percentiles need a histogram: add one to the metric's aggregations"
+        else:
+            hint = f"it has {', '.join(_readable(definition))}"
+        raise Problem(422, "aggregation_unknown", f"{definition.key} has no aggregation {aggregation!r}; {hint}")
+    items: list[dict[str, Any]] = []
+    starts: set[datetime | None] = set()
+    for window in await queries.windows(definition, width, begin, until):
+        starts.add(window.start)
+        if len(starts) > limit:
+            break
+        ends = None if window.start is None else window.start + timedelta(seconds=WIDTHS[width])
+        group = {str(path): value for path, value in zip(definition.group_by, window.group, strict=True)}
+        items.extend(
+            {
+                "metric_name": definition.key,
+                "time_window": width,
+                "window_start": window.start,
+                "window_end": ends,
+                "aggregation_type": reading.aggregation,
+                "metric_value": reading.value,
+                "count": reading.count,
+                "group": group,
+            }
+            for reading in read(definition, window.cells, wanted)
+        )
+    return items
+
+
+def _readable(definition: Definition) -> tuple[str, ...]:
+    """What can be read: what was asked for, percentiles of any rank if there is a histogram, and the simple ones."""
+    simple = {"count": ("count",), "ratio": ("avg", "count"), "value": ("count", "sum", "avg", "min", "max")}
+    percentiles = tuple(a for a in definition.aggregations if percentile_of(a) is not None)
+    return tuple(dict.fromkeys((*simple[definition.type], *percentiles)))
+
+
+def _pipeline(number: int, end: int, shard: dict[str, Any] | None) -> dict[str, Any]:
+    next_offset = shard["next_offset"] if shard else 0
+    watermark = shard["watermark"] if shard else 0
+    return {
+        "partition": number,
+        "next_offset": next_offset,
+        "end_offset": end,
+        "lag": max(0, end - next_offset),
+        "watermark": to_iso(watermark) if watermark else None,
+        "dead_letters": shard["dead_letters"] if shard else 0,
+    }
+
+
+async def run_api(settings: Settings, clock: Clock) -> None:
+    """Runs until a signal asks it to stop."""
+    registry = CollectorRegistry()
+    keys = KeyRing()
+    waiting_for: list[str] = ["Postgres and Kafka"]
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(settings.postgres, name="aggregator-api", size=6, schema="aggregator")
+        stack.push_async_callback(pool.close)
+        publisher = Publisher(settings.kafka)
+        tail = Tail(settings.kafka, topics.EVENTS.name)
+        definitions, queries = Definitions(pool, publisher), Queries(pool)
+        routes = new_routes(definitions, queries, RecentEvents(tail, queries), clock)
+
+        app = service_app(
+            routes,
+            keys=keys,
+            needed=needed_scope,
+            ready=lambda: waiting_for[0] if waiting_for else None,
+            registry=registry,
+        )
+        server = Server(app, host=settings.host, port=settings.port)
+        serving = asyncio.create_task(server.run(), name="http")
+        await wait_until_ready(pool)
+        await publisher.start()
+        stack.push_async_callback(publisher.stop)
+        replica = Replica(settings.kafka, topics.KEYS, keys.learn, clock=clock)
+        await replica.start()
+        stack.push_async_callback(replica.stop)
+        await tail.start()
+        stack.push_async_callback(tail.stop)
+        await definitions.start()
+        stack.push_async_callback(definitions.stop)
+        waiting_for.clear()
+        await serving

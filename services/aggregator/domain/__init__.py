@@ -1,0 +1,1 @@
+"""What the aggregator decides, free of Kafka, Postgres and clocks."""

@@ -1,0 +1,166 @@
+"""Metric definitions: what users write (YAML or JSON), checked and turned into measures.
+
+A metric of type `count` or `value` is one measure, a `ratio` is two. A measure says which events it takes (event
+types, filter), which value of each (a path, or 1 for a count), and by what it is grouped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from services.aggregator.domain.filters import Filter, parse_filter
+from services.aggregator.domain.paths import Path, parse_path
+from services.aggregator.domain.problems import DefinitionError
+
+Component = Literal["value", "numerator", "denominator"]
+
+SIMPLE_AGGREGATIONS = ("count", "sum", "avg", "min", "max")
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,2})?)")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+
+_COMMON = {"type", "description", "aggregations", "group_by", "scale"}
+_MEASURE = {"event", "filter", "value"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number per matching event. `value` None counts 1 for each."""
+
+    component: Component
+    events: frozenset[str] | None
+    """Event types; None takes all."""
+    where: Filter | None
+    value: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A checked metric definition of one version."""
+
+    organisation: str
+    key: str
+    version: int
+    type: Literal["count", "value", "ratio"]
+    measures: tuple[Measure, ...]
+    aggregations: tuple[str, ...]
+    group_by: tuple[Path, ...]
+    scale: int
+
+    @property
+    def sketched(self) -> bool:
+        """Whether percentiles are asked for, which need a histogram."""
+        return any(percentile_of(a) is not None for a in self.aggregations)
+
+
+def percentile_of(aggregation: str) -> float | None:
+    """`p95` → 0.95; None for what is no percentile strictly between 0 and 1."""
+    match = _PERCENTILE.fullmatch(aggregation)
+    share = float(match[1]) / 100 if match else 0.0
+    return share if 0 < share < 1 else None
+
+
+def parse_definition(organisation: str, key: str, version: int, spec: object) -> Definition:
+    """Checks `spec` and returns what it means. Raises DefinitionError, which names the faulty place."""
+    if not _KEY.fullmatch(key):
+        raise DefinitionError(
+            "key", "1 to 128 letters, digits, '_', '.', ':' or '-', starting with a letter or digit"
+        )
+    if not isinstance(spec, Mapping):
+        raise DefinitionError("spec", "must be an object")
+    kind = spec.get("type")
+    measures: tuple[Measure, ...]
+    default: tuple[str, ...]
+    allowed: tuple[str, ...]
+    if kind == "ratio":
+        _refuse_unknown(spec, _COMMON | {"numerator", "denominator"}, "spec")
+        measures = (
+            _measure(spec.get("numerator"), "numerator", "spec.numerator"),
+            _measure(spec.get("denominator"), "denominator", "spec.denominator"),
+        )
+        default, allowed = ("avg",), ("avg", "count")
+    elif kind in ("count", "value"):
+        _refuse_unknown(spec, _COMMON | _MEASURE, "spec")
+        if kind == "value" and "value" not in spec:
+            raise DefinitionError("spec.value", "a value metric needs the path of its number")
+        if kind == "count" and "value" in spec:
+            raise DefinitionError("spec.value", "a count metric has no value; use type: value")
+        measures = (_measure({k: spec[k] for k in _MEASURE if k in spec}, "value", "spec"),)
+        default, allowed = (("count",), ("count",)) if kind == "count" else (SIMPLE_AGGREGATIONS, SIMPLE_AGGREGATIONS)
+    else:
+        raise DefinitionError("spec.type", "must be count, value or ratio")
+    return Definition(
+        organisation=organisation,
+        key=key,
+        version=version,
+        type=kind,
+        measures=measures,
+        aggregations=_aggregations(spec.get("aggregations", default), allowed, percentiles=kind == "value"),
+        group_by=_group_by(spec.get("group_by", ())),
+        scale=_scale(spec.get("scale", 6)),
+    )
+
+
+def _measure(spec: object, component: Component, place: str) -> Measure:
+    if not isinstance(spec, Mapping):
+        raise DefinitionError(place, "must be an object with event, filter and value, each optional")
+    _refuse_unknown(spec, _MEASURE, place)
+    return Measure(
+        component=component,
+        events=_events(spec.get("event"), f"{place}.event"),
+        where=parse_filter(spec["filter"], f"{place}.filter") if spec.get("filter") is not None else None,
+        value=parse_path(spec["value"], f"{place}.value") if spec.get("value") is not None else None,
+    )
+
+
+def _events(spec: object, place: str) -> frozenset[str] | None:
+    if spec is None:
+        return None
+    names = [spec] if isinstance(spec, str) else spec
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
+        raise DefinitionError(place, "must be an event type or a list of them")
+    return frozenset(names)
+
+
+def _aggregations(spec: object, allowed: tuple[str, ...], *, percentiles: bool) -> tuple[str, ...]:
+    if isinstance(spec, str):
+        spec = [spec]
+    if not isinstance(spec, list | tuple) or not spec:
+        raise DefinitionError("spec.aggregations", "must be a list")
+    for name in spec:
+        is_percentile = percentiles and isinstance(name, str) and percentile_of(name) is not None
+        if name not in allowed and not is_percentile:
+            more = ", or percentiles such as p95" if percentiles else ""
+            raise DefinitionError("spec.aggregations", f"{name!r} is none of {', '.join(allowed)}{more}")
+    return tuple(dict.fromkeys(spec))
+
+
+def _group_by(spec: object) -> tuple[Path, ...]:
+    if isinstance(spec, str):
+        spec = [spec]
+    if not isinstance(spec, list | tuple) or len(spec) > 5:
+        raise DefinitionError("spec.group_by", "must be a list of at most 5 paths")
+    return tuple(parse_path(path, f"spec.group_by[{i}]") for i, path in enumerate(spec))
+
+
+def _scale(spec: object) -> int:
+    if type(spec) is not int or not 0 <= spec <= 9:
+        raise DefinitionError("spec.scale", "must be an integer from 0 to 9: the decimal places that are kept")
+    return spec
+
+
+def _refuse_unknown(spec: Mapping[str, object], known: set[str], place: str) -> None:
+    for name in spec:
+        if name not in known:
+            raise DefinitionError(f"{place}.{name}", f"unknown; known are {', '.join(sorted(known))}")
+
+
+def canonical(spec: Any) -> Any:
+    """The spec without noise of notation: equal meaning in the ways users vary gives equal values."""
+    if isinstance(spec, Mapping):
+        return {k: canonical(v) for k, v in sorted(spec.items()) if v is not None and k != "description"}
+    if isinstance(spec, list | tuple):
+        return [canonical(v) for v in spec]
+    return spec

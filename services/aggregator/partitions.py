@@ -1,0 +1,133 @@
+"""The partitions this worker owns: each has a folder and a task that feeds it, batch by batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from aiokafka.errors import KafkaError
+
+from services.aggregator.event_log import EventLog, LogEnds, LogVerdict, judge_log
+from services.aggregator.record_batches import Gate, RecordBatch
+from services.aggregator.shard_folder import ShardFolder, Tools
+from services.aggregator.store.shards import ShardRow, create_shard, load_seen, load_shard
+from shared.postgres import RETRYABLE
+
+logger = logging.getLogger(__name__)
+
+_REVOKE_SECONDS = 20
+
+
+class LogRefusedError(Exception):
+    """The log in Kafka is not the one that Postgres has folded: an operator must decide."""
+
+    def __init__(self, row: ShardRow, ends: LogEnds, verdict: LogVerdict) -> None:
+        if verdict is LogVerdict.OVERRUN:
+            what = f"offsets {row.next_offset} to {ends.begin - 1} are lost"
+        else:
+            what = f"the cursor stands at {row.next_offset}, the log holds {ends.begin} to {ends.end - 1}"
+        super().__init__(f"partition {row.shard}: {verdict.value}; {what}")
+
+
+class Partitions:
+    """Implements `record_batches.Positions`, and takes batches from the agent."""
+
+    def __init__(self, tools: Tools, log: EventLog, gate: Gate, fail: Callable[[BaseException], None]) -> None:
+        self._tools = tools
+        self._log = log
+        self._gate = gate
+        self._fail = fail
+        self._queues: dict[int, asyncio.Queue[RecordBatch]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._folders: dict[int, ShardFolder] = {}
+        self.ready = False
+
+    async def assigned(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        wanted = list(partitions)
+        await self.revoked(list(self._tasks))
+        while True:
+            try:
+                positions = {p: await self._open(p, row) for p, row in (await self._rows(wanted)).items()}
+                break
+            except LogRefusedError as refused:
+                self._fail(refused)
+                raise
+            except (KafkaError, *RETRYABLE) as error:
+                logger.warning("cannot open partitions yet", extra={"error": repr(error)})
+                await asyncio.sleep(0.25)
+        self.ready = True
+        logger.info("partitions assigned", extra={"positions": positions})
+        return positions
+
+    async def revoked(self, partitions: Iterable[int]) -> None:
+        """Waits for transactions in flight; what waits behind them is dropped and read again by the next owner."""
+        gone = [p for p in partitions if p in self._tasks]
+        for p in gone:
+            del self._queues[p]
+        tasks = [self._tasks.pop(p) for p in gone]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_REVOKE_SECONDS)
+        for p in gone:
+            del self._folders[p]
+        self._tools.updates.forget(gone)
+
+    async def submit(self, batch: RecordBatch) -> None:
+        """Queues a batch for its partition; one that is no longer ours is dropped."""
+        queue = self._queues.get(batch.partition)
+        if queue is not None:
+            queue.put_nowait(batch)  # the gate bounds what can wait here
+
+    def positions(self) -> dict[int, int]:
+        """Partition → offset up to which everything is in Postgres."""
+        return {p: folder.row.next_offset for p, folder in self._folders.items()}
+
+    async def _rows(self, partitions: list[int]) -> dict[int, ShardRow]:
+        """Each partition's row, created where there is none, once its log is recognised."""
+        async with self._tools.pool.acquire() as connection:
+            stored = {p: await load_shard(connection, p) for p in partitions}
+            ends = await self._log.inspect({p: row.next_offset if row else None for p, row in stored.items()})
+            rows = {}
+            for p in partitions:
+                row = stored[p]
+                if row is None:
+                    await create_shard(connection, p, ends[p].begin, ends[p].generation)
+                    row = await load_shard(connection, p)
+                    assert row is not None
+                verdict = judge_log(row, ends[p])
+                if verdict is not LogVerdict.SAME:
+                    raise LogRefusedError(row, ends[p], verdict)
+                rows[p] = row
+            return rows
+
+    async def _open(self, partition: int, row: ShardRow) -> int:
+        async with self._tools.pool.acquire() as connection:
+            seen = await load_seen(connection, partition)
+        folder = ShardFolder(row, seen, self._tools)
+        await folder.republish()
+        self._folders[partition] = folder
+        queue: asyncio.Queue[RecordBatch] = asyncio.Queue()
+        self._queues[partition] = queue
+        task = asyncio.create_task(self._run(folder, queue), name=f"shard {partition}")
+        self._tasks[partition] = task
+        return row.next_offset
+
+    async def _run(self, folder: ShardFolder, queue: asyncio.Queue[RecordBatch]) -> None:
+        while True:
+            batch = await queue.get()
+            place = self._gate.place(batch.partition)
+            folding = asyncio.create_task(folder.fold(batch.records))
+            try:
+                await asyncio.shield(folding)
+            except asyncio.CancelledError:
+                await asyncio.wait([folding], timeout=_REVOKE_SECONDS)
+                folding.cancel()
+                raise
+            except Exception as error:
+                logger.exception("a batch could not be folded", extra={"shard": folder.row.shard})
+                self._fail(error)
+                return
+            if place is not None:
+                place.release()

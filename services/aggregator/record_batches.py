@@ -1,0 +1,184 @@
+"""A Faust transport whose streams carry record batches: one item per fetched batch of a partition.
+
+Faust keeps the worker, the group and rebalancing; what it does per event (four tasks each) is left out. Positions
+come from our store instead of committed offsets.
+
+    fetcher ──► gate (two batches a partition) ──► Faust stream ──► agent ──► store ──► gate opens
+                     ▲ backpressure: fetching stops here
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import faust
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORDS = 10_000
+MAX_BYTES = 2 * 1024 * 1024
+LINGER = 0.05
+"""Seconds to wait for more when little came: one transaction then serves many events."""
+WAITING_PER_PARTITION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Consecutive records (`aiokafka.ConsumerRecord`) of one partition."""
+
+    partition: int
+    records: Sequence[Any]
+
+
+class Positions(Protocol):
+    """Where reading begins, and what happens when partitions come and go."""
+
+    async def assigned(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Partition → offset of the first record to read. Forgets everything not stored."""
+
+    async def revoked(self, partitions: Iterable[int]) -> None:
+        """Returns once nothing of these partitions is in flight any more."""
+
+
+class Gate:
+    """Lets a bounded number of batches per partition wait; a new assignment starts afresh."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, asyncio.Semaphore] = {}
+
+    def reset(self, partitions: Iterable[int]) -> None:
+        self._places = {p: asyncio.Semaphore(WAITING_PER_PARTITION) for p in partitions}
+
+    def place(self, partition: int) -> asyncio.Semaphore | None:
+        return self._places.get(partition)
+
+
+class RawSchema(faust.Schema[Any, Any]):
+    """Hands batches through undecoded."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.value
+
+
+class BatchConsumer(driver.Consumer):
+    """Reads one topic, in batches, from positions that `Positions` knows."""
+
+    @property
+    def _batch_transport(self) -> BatchTransport:
+        return cast("BatchTransport", self.transport)
+
+    async def perform_seek(self) -> None:
+        """Every seek of Faust's goes through here; it runs before any record is read."""
+        transport = self._batch_transport
+        partitions = sorted(tp.partition for tp in self.assignment() if tp.topic == transport.events_topic)
+        transport.gate.reset(partitions)
+        positions = await transport.positions.assigned(partitions)
+        await self.seek_wait({TP(transport.events_topic, p): offset for p, offset in positions.items()})
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._batch_transport.positions.revoked(sorted(tp.partition for tp in revoked))
+        await super().on_partitions_revoked(revoked)
+
+    async def report(self, positions: Mapping[TP, int]) -> None:
+        """Commits offsets to Kafka, for tools that show lag."""
+        await self._commit(positions)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                generation = self.app.consumer_generation_id
+                records, active = await self._fetch_with_linger()
+                await self.sleep(0)
+                if self.should_stop or not records:
+                    continue
+                if not self.flow_active:
+                    await self.perform_seek()
+                    continue
+                for tp, found in records.items():
+                    for chunk in chunks(found):
+                        if not await self._deliver(tp, chunk, generation, active):
+                            break
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.transport.app.should_stop:
+                raise
+        except Exception as error:
+            # Faust would log and go on without a reader.
+            logger.exception("the reader of events failed")
+            await self.crash(error)
+            raise
+
+    async def _fetch_with_linger(self) -> tuple[dict[Any, list[Any]], set[TP] | None]:
+        fetched, active = await self._wait_next_records(1.0)
+        records = dict(fetched or {})
+        if records and sum(map(len, records.values())) < MAX_RECORDS // 4 and self.flow_active:
+            await self.sleep(LINGER)
+            if self.flow_active and not self.should_stop:
+                more, active = await self._wait_next_records(0.0)
+                for tp, found in (more or {}).items():
+                    records[tp] = [*records.get(tp, ()), *found]
+        return records, active
+
+    async def _deliver(self, tp: Any, records: Sequence[Any], generation: int, active: set[TP] | None) -> bool:
+        """False if the partition is not ours (any more): what it holds is read again after the next seek."""
+        place = self._batch_transport.gate.place(tp.partition)
+        if place is None:
+            return False
+        await self.wait_first(place.acquire(), self.suspend_flow.wait())
+        current = generation == self.app.consumer_generation_id
+        if not (self.flow_active and current and (active is None or tp in active)):
+            return False
+        last = records[-1]
+        batch = RecordBatch(tp.partition, records)
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            [],
+            None,
+            cast("bytes", batch),  # the one place where a message's value is no bytes
+            None,
+            0,
+            0,
+            TP(tp.topic, tp.partition),
+            generation_id=generation,
+        )
+        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        return True
+
+
+class BatchTransport(driver.Transport):
+    """Set as `app.transport`; `events_topic` is the one topic whose records come in batches."""
+
+    Consumer = BatchConsumer
+
+    def __init__(self, *args: Any, events_topic: str, positions: Positions, gate: Gate, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.events_topic = events_topic
+        self.positions = positions
+        self.gate = gate
+
+
+def chunks(records: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Cuts where a batch would exceed MAX_RECORDS or MAX_BYTES; a single larger record is a batch of its own."""
+    start, size = 0, 0
+    for i, record in enumerate(records):
+        length = len(record.value or b"")
+        if i > start and (i - start >= MAX_RECORDS or size + length > MAX_BYTES):
+            yield records[start:i]
+            start, size = i, 0
+        size += length
+    if start < len(records):
+        yield records[start:]

@@ -1,0 +1,213 @@
+"""Folds one partition's batches, each exactly once: gather → decide → apply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from services.aggregator.catalogue import Catalogue
+from services.aggregator.domain.batch import Batch, Record, Rejected, Verdicts, judge, read_batch
+from services.aggregator.domain.fold import Deltas, fold
+from services.aggregator.domain.plan import Plan
+from services.aggregator.domain.seen import SeenIds
+from services.aggregator.store.series import SeriesIds
+from services.aggregator.store.shards import ShardRow, forget_digests, load_seen, load_shard
+from services.aggregator.store.transaction import Applied, CursorMovedError, apply_batch
+from services.aggregator.store.unpublished import load_unpublished
+from services.aggregator.telemetry import WorkerMetrics
+from services.aggregator.updates import Updates
+from shared import topics
+from shared.clock import SECOND
+from shared.kafka import Publisher
+from shared.messages import DeadLetter
+from shared.postgres import RETRYABLE, Pool
+
+logger = logging.getLogger(__name__)
+
+_MILLISECOND = SECOND // 1000
+_FORGET_EVERY = 1_000
+"""Batches between deletions of expired ids."""
+
+
+class GapError(Exception):
+    """Records between the cursor and the batch are missing: only a restart from the cursor is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all shards of a worker share."""
+
+    pool: Pool
+    ids: SeriesIds
+    catalogue: Catalogue
+    publisher: Publisher
+    updates: Updates
+    metrics: WorkerMetrics
+    topic: str
+
+
+class ShardFolder:
+    """Owns a partition's state in memory: its row and the ids it has seen. Batches must come one at a time."""
+
+    def __init__(self, row: ShardRow, seen: SeenIds, tools: Tools) -> None:
+        self.row = row
+        self._seen = seen
+        self._tools = tools
+        self._begun: set[int] = set()
+        self._batches = 0
+        self._show()
+
+    async def fold(self, fetched: Sequence[Any]) -> None:
+        """Returns when the records are in Postgres. Raises GapError, or what nobody expected."""
+        records = to_records(fetched, self.row.next_offset)
+        while records:
+            if records[0].offset != self.row.next_offset:
+                raise GapError(
+                    f"shard {self.row.shard}: expected offset {self.row.next_offset}, got {records[0].offset}"
+                )
+            plan = await self._plan(records[-1].broker_time)
+            batch, verdicts, deltas = await asyncio.to_thread(self._decide, records, plan)
+            await self._dead_letter(batch.rejected)
+            if await self._store(batch, verdicts, deltas, plan):
+                return
+            # Somebody else folded some of it: decide anew about what is left.
+            records = [r for r in records if r.offset >= self.row.next_offset]
+
+    def _decide(self, records: list[Record], plan: Plan) -> tuple[Batch, Verdicts, Deltas]:
+        began = time.perf_counter()
+        batch = read_batch(records)
+        verdicts = judge(batch, self.row.watermark, self._seen)
+        deltas = fold(batch, verdicts, plan)
+        self._tools.metrics.fold_seconds.observe(time.perf_counter() - began)
+        return batch, verdicts, deltas
+
+    async def _plan(self, newest: int) -> Plan:
+        while True:
+            try:
+                plan = await self._tools.catalogue.plan(newest)
+                async with self._tools.pool.acquire() as connection:
+                    await self._tools.ids.register_windows(connection, plan.window_series())
+                return plan
+            except (KafkaError, *RETRYABLE) as error:
+                await self._wait_to_retry("definitions", error)
+
+    async def _store(self, batch: Batch, verdicts: Verdicts, deltas: Deltas, plan: Plan) -> bool:
+        """True once the batch is applied, by us; False if the cursor was moved, and the state is loaded anew."""
+        tools = self._tools
+        new_series = [i for s in plan.window_series() if (i := tools.ids.window(s)) not in self._begun]
+        while True:
+            began = time.perf_counter()
+            try:
+                applied = await apply_batch(tools.pool, self.row, batch, verdicts, deltas, tools.ids, new_series)
+            except CursorMovedError as moved:
+                logger.warning("the cursor was moved", extra={"shard": self.row.shard, "cursor": repr(moved.row)})
+                await self._reload()
+                return False
+            except RETRYABLE as error:
+                # The COMMIT itself may have succeeded before the connection broke: then the next try finds the
+                # cursor moved by ourselves, and the reload ends at the batch's end.
+                await self._wait_to_retry("batch", error)
+                continue
+            tools.metrics.commit_seconds.observe(time.perf_counter() - began)
+            self._begun.update(new_series)
+            self._seen.add(batch.digests, verdicts.minutes)
+            self._accept(applied, batch, verdicts, deltas)
+            await self._forget_now_and_then()
+            return True
+
+    def _accept(self, applied: Applied, batch: Batch, verdicts: Verdicts, deltas: Deltas) -> None:
+        self.row = applied.shard
+        self._tools.updates.offer(applied)
+        metrics, shard = self._tools.metrics, str(self.row.shard)
+        metrics.batch_records.observe(batch.next_offset - batch.first_offset)
+        metrics.events.labels(shard, "counted").inc(int(verdicts.counted.sum()))
+        metrics.events.labels(shard, "late").inc(int(verdicts.late.sum()))
+        metrics.events.labels(shard, "duplicate").inc(int(verdicts.duplicate.sum()))
+        metrics.events.labels(shard, "dead_letter").inc(len(batch.rejected))
+        metrics.invalid_experiment_events.inc(deltas.invalid_experiment_events)
+        self._show()
+
+    def _show(self) -> None:
+        metrics, shard = self._tools.metrics, str(self.row.shard)
+        metrics.next_offset.labels(shard).set(self.row.next_offset)
+        metrics.watermark.labels(shard).set(self.row.watermark / SECOND)
+        metrics.seen_ids.labels(shard).set(len(self._seen))
+        metrics.seen_bytes.labels(shard).set(self._seen.memory_bytes)
+
+    async def _reload(self) -> None:
+        """Takes the shard as Postgres has it."""
+        while True:
+            try:
+                async with self._tools.pool.acquire() as connection:
+                    row = await load_shard(connection, self.row.shard)
+                    seen = await load_seen(connection, self.row.shard)
+                break
+            except RETRYABLE as error:
+                await self._wait_to_retry("reload", error)
+        if row is None:
+            raise GapError(f"shard {self.row.shard} has vanished from the database")
+        self.row, self._seen = row, seen
+        await self.republish()
+
+    async def republish(self) -> None:
+        """Offers what was committed but, as far as Postgres knows, never published."""
+        while True:
+            try:
+                async with self._tools.pool.acquire() as connection:
+                    windows, totals = await load_unpublished(connection, self.row)
+                break
+            except RETRYABLE as error:
+                await self._wait_to_retry("unpublished rows", error)
+        self._tools.updates.offer(Applied(self.row, windows, totals))
+
+    async def _dead_letter(self, rejected: Sequence[Rejected]) -> None:
+        """Before the batch is stored: a crash in between repeats a dead letter under the same id."""
+        for one in rejected:
+            letter = dead_letter(self._tools.topic, self.row.shard, one)
+            while True:
+                try:
+                    await self._tools.publisher.publish(topics.DEAD_LETTERS, letter)
+                    break
+                except (KafkaError, TimeoutError) as error:
+                    await self._wait_to_retry("dead letter", error)
+
+    async def _forget_now_and_then(self) -> None:
+        self._batches += 1
+        if self._batches % _FORGET_EVERY:
+            return
+        try:
+            async with self._tools.pool.acquire() as connection:
+                await forget_digests(connection, self.row.shard, self._seen.latest_minute)
+        except RETRYABLE as error:
+            logger.warning("expired ids stay for now", extra={"error": repr(error)})
+
+    async def _wait_to_retry(self, what: str, error: BaseException) -> None:
+        self._tools.metrics.retries.labels(str(self.row.shard)).inc()
+        logger.warning("trying again", extra={"what": what, "shard": self.row.shard, "error": repr(error)})
+        await asyncio.sleep(0.25)
+
+
+def to_records(fetched: Sequence[Any], next_offset: int) -> list[Record]:
+    """Kafka's records from `next_offset` on: what lies below is folded already."""
+    return [Record(r.offset, r.timestamp * _MILLISECOND, r.value) for r in fetched if r.offset >= next_offset]
+
+
+def dead_letter(topic: str, partition: int, rejected: Rejected) -> DeadLetter:
+    record = rejected.record
+    return DeadLetter(
+        id=f"{topic}-{partition}-{record.offset}",
+        organisation="",
+        reason=rejected.reason.value,
+        detail=rejected.detail,
+        origin="kafka",
+        partition=partition,
+        offset=record.offset,
+        received_at=record.broker_time,
+        payload=record.value or b"",
+    )

@@ -1,0 +1,1 @@
+"""The aggregator's Postgres: one transaction per batch, one module per kind of row."""

@@ -1,0 +1,69 @@
+"""Small integers for series: rows carry an id instead of four names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from shared.postgres import Connection
+
+
+class SeriesIds:
+    """Ids of all series this process has met; ids never change, so they are kept for good."""
+
+    def __init__(self) -> None:
+        self._windows: dict[WindowSeries, int] = {}
+        self._units: dict[UnitSeries, int] = {}
+
+    def window(self, series: WindowSeries) -> int:
+        return self._windows[series]
+
+    def unit(self, series: UnitSeries) -> int:
+        return self._units[series]
+
+    def all_windows(self) -> list[int]:
+        return list(self._windows.values())
+
+    async def register_windows(self, connection: Connection, wanted: Iterable[WindowSeries]) -> None:
+        """Makes `window(s)` work for each; commits by itself: an id without rows harms nothing."""
+        for s in sorted(set(wanted) - self._windows.keys()):
+            await connection.execute(
+                "INSERT INTO window_series (organisation, metric, version, component, scale) "
+                "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                s.organisation,
+                s.metric,
+                s.version,
+                s.component,
+                s.scale,
+            )
+            self._windows[s] = await connection.fetchval(
+                "SELECT id FROM window_series "
+                "WHERE organisation = $1 AND metric = $2 AND version = $3 AND component = $4",
+                s.organisation,
+                s.metric,
+                s.version,
+                s.component,
+            )
+
+    async def register_units(self, connection: Connection, wanted: Iterable[UnitSeries]) -> None:
+        """Makes `unit(s)` work for each; commits by itself, like `register_windows`."""
+        for s in sorted(set(wanted) - self._units.keys()):
+            await connection.execute(
+                "INSERT INTO experiment_series (organisation, experiment, metric, version, component, scale) "
+                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                s.organisation,
+                s.experiment,
+                s.metric,
+                s.version,
+                s.component,
+                s.scale,
+            )
+            self._units[s] = await connection.fetchval(
+                "SELECT id FROM experiment_series WHERE organisation = $1 AND experiment = $2 AND metric = $3 "
+                "AND version = $4 AND component = $5",
+                s.organisation,
+                s.experiment,
+                s.metric,
+                s.version,
+                s.component,
+            )

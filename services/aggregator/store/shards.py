@@ -1,0 +1,108 @@
+"""A shard's cursor and the ids it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.aggregator.domain.seen import WINDOW_MINUTES, SeenIds, from_bytes
+from shared.postgres import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """Where a partition stands: offsets below `next_offset` are folded, minutes before `rolled_through` rolled up.
+
+    Times are µs. `last_digest` is of the record at next_offset - 1 (None if nothing was folded yet).
+    """
+
+    shard: int
+    next_offset: int
+    watermark: int
+    rolled_through: int
+    generation: str
+    last_timestamp: int | None
+    last_digest: bytes | None
+    published_revision: int
+
+
+_COLUMNS = (
+    "shard, next_offset, watermark, rolled_through, generation, last_timestamp, last_digest, published_revision"
+)
+
+
+async def load_shard(connection: Connection, shard: int) -> ShardRow | None:
+    return _row(await connection.fetchrow(f"SELECT {_COLUMNS} FROM shards WHERE shard = $1", shard))
+
+
+async def lock_shard(connection: Connection, shard: int) -> ShardRow | None:
+    """The row as it is once every other writer of this shard is done."""
+    return _row(await connection.fetchrow(f"SELECT {_COLUMNS} FROM shards WHERE shard = $1 FOR UPDATE", shard))
+
+
+async def create_shard(connection: Connection, shard: int, first_offset: int, generation: str) -> None:
+    """Starts a partition that was never folded at its first record; does nothing if the row is there."""
+    await connection.execute(
+        "INSERT INTO shards (shard, next_offset, watermark, rolled_through, generation) "
+        "VALUES ($1, $2, 0, 0, $3) ON CONFLICT DO NOTHING",
+        shard,
+        first_offset,
+        generation,
+    )
+
+
+async def advance_shard(connection: Connection, row: ShardRow, *, dead_letters: int) -> None:
+    """Moves the cursor to `row`; `dead_letters` more records held no event."""
+    await connection.execute(
+        "UPDATE shards SET next_offset = $2, watermark = $3, rolled_through = $4, last_timestamp = $5, "
+        "last_digest = $6, dead_letters = dead_letters + $7, updated_at = now() WHERE shard = $1",
+        row.shard,
+        row.next_offset,
+        row.watermark,
+        row.rolled_through,
+        row.last_timestamp,
+        row.last_digest,
+        dead_letters,
+    )
+
+
+async def mark_published(connection: Connection, shard: int, revision: int) -> None:
+    await connection.execute(
+        "UPDATE shards SET published_revision = $2 WHERE shard = $1 AND published_revision < $2", shard, revision
+    )
+
+
+async def store_digests(connection: Connection, shard: int, first_offset: int, by_minute: dict[int, bytes]) -> None:
+    await connection.executemany(
+        "INSERT INTO id_digests (shard, minute, first_offset, digests) VALUES ($1, $2, $3, $4)",
+        [(shard, minute, first_offset, raw) for minute, raw in by_minute.items()],
+    )
+
+
+async def forget_digests(connection: Connection, shard: int, latest_minute: int) -> None:
+    """Deletes what can no longer make a duplicate of anything."""
+    await connection.execute(
+        "DELETE FROM id_digests WHERE shard = $1 AND minute < $2", shard, latest_minute - WINDOW_MINUTES
+    )
+
+
+async def load_seen(connection: Connection, shard: int) -> SeenIds:
+    """The ids within the window before the shard's latest one."""
+    seen = SeenIds()
+    async with connection.transaction(readonly=True):
+        rows = connection.cursor(
+            "SELECT minute, digests FROM id_digests WHERE shard = $1 AND minute >= "
+            "(SELECT max(minute) FROM id_digests WHERE shard = $1) - $2::int ORDER BY minute, first_offset",
+            shard,
+            WINDOW_MINUTES,
+            prefetch=50,
+        )
+        async for minute, raw in rows:
+            digests = from_bytes(raw)
+            seen.add(digests, np.full(len(digests), minute, dtype=np.int32))
+    return seen
+
+
+def _row(row: object) -> ShardRow | None:
+    return None if row is None else ShardRow(*row)  # type: ignore[misc]  # an asyncpg.Record unpacks

@@ -1,0 +1,94 @@
+"""The sink's rule: one Postgres transaction a batch applies its deltas and moves the shard's cursor.
+
+    lock the shard's row → compare its cursor → apply → store ids → move the cursor → COMMIT
+
+Before COMMIT nothing happened, after it the cursor says so; a writer that lost its partition finds the cursor moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.aggregator.domain.batch import Batch, Verdicts
+from services.aggregator.domain.fold import Deltas
+from services.aggregator.domain.seen import digest
+from services.aggregator.store import counters, experiments, shards, windows
+from services.aggregator.store.experiments import TotalsState
+from services.aggregator.store.series import SeriesIds
+from services.aggregator.store.shards import ShardRow
+from services.aggregator.store.windows import WindowState
+from shared.clock import MINUTE
+from shared.postgres import Pool
+
+
+class CursorMovedError(Exception):
+    """The shard's row is not where this writer left it: somebody else folds the partition, or has folded on."""
+
+    def __init__(self, row: ShardRow | None) -> None:
+        super().__init__(f"expected another cursor than {row}")
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The rows that the batch changed, as they are after it, and the shard's new row."""
+
+    shard: ShardRow
+    windows: list[WindowState]
+    totals: list[TotalsState]
+
+
+async def apply_batch(
+    pool: Pool,
+    row: ShardRow,
+    batch: Batch,
+    verdicts: Verdicts,
+    deltas: Deltas,
+    ids: SeriesIds,
+    new_series: list[int],
+) -> Applied:
+    """Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes."""
+    shard, revision = row.shard, batch.next_offset
+    rolled_through = max(row.rolled_through, verdicts.watermark - verdicts.watermark % MINUTE)
+    async with pool.acquire() as connection:
+        await ids.register_units(connection, experiments.unit_series(deltas))
+        async with connection.transaction():
+            present = await shards.lock_shard(connection, shard)
+            if present is None or present.next_offset != row.next_offset:
+                raise CursorMovedError(present)
+            await counters.note_starts(connection, shard, batch.first_offset, new_series)
+            changed_windows = await windows.apply_windows(connection, shard, revision, deltas.windows, ids)
+            await windows.amend_rolls(connection, shard, deltas.windows, row.rolled_through, ids)
+            if rolled_through > row.rolled_through:
+                await windows.roll_up(connection, shard, row.rolled_through, rolled_through, ids)
+            changed_totals = await experiments.apply_units(connection, shard, revision, deltas, ids)
+            await counters.count_series(connection, shard, deltas.counters, ids)
+            await counters.count_organisations(connection, shard, deltas.organisations)
+            await shards.store_digests(connection, shard, batch.first_offset, digests_by_minute(batch, verdicts))
+            after = ShardRow(
+                shard=shard,
+                next_offset=batch.next_offset,
+                watermark=verdicts.watermark,
+                rolled_through=rolled_through,
+                generation=row.generation,
+                last_timestamp=batch.last.broker_time,
+                last_digest=record_digest(batch.last.value),
+                published_revision=row.published_revision,
+            )
+            await shards.advance_shard(connection, after, dead_letters=len(batch.rejected))
+    return Applied(after, changed_windows, changed_totals)
+
+
+def digests_by_minute(batch: Batch, verdicts: Verdicts) -> dict[int, bytes]:
+    """The batch's id digests, 16 bytes each, by broker minute."""
+    return {
+        int(minute): np.ascontiguousarray(batch.digests[verdicts.minutes == minute]).tobytes()
+        for minute in np.unique(verdicts.minutes)
+    }
+
+
+def record_digest(value: bytes | None) -> bytes:
+    """Identifies a record's content, to recognise the log again."""
+    return digest("", (value or b"").decode("latin-1"))

@@ -1,0 +1,218 @@
+"""Window rows: minutes as batches bring them, rolled up once their minute is closed.
+
+    rolled_through ─┐        watermark ─┐
+    … 12:00  12:01  │ 12:02  12:03  …   │
+      minute + rolls│  minute rows only │ minutes before the watermark's are rolled by the batch that moves it there
+
+Invariant: for every width, the rolls of a shard hold exactly its minutes before `rolled_through`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.aggregator.domain import sketch
+from services.aggregator.domain.fold import WindowDelta
+from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.store.series import SeriesIds
+from shared.clock import SECOND, to_datetime
+from shared.postgres import Connection
+
+ROLL_WIDTHS = (300, 900, 3_600, 86_400)
+"""Seconds; minutes themselves are not rolled."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A minute row after a batch."""
+
+    series: WindowSeries
+    minute: int
+    group: str
+    n: int
+    sum: int
+    sum_squares: int
+    min: int | None
+    max: int | None
+    sketch: bytes
+
+
+@dataclass(slots=True)
+class _Cell:
+    """What to add to one row."""
+
+    n: int
+    sum: int
+    sum_squares: int
+    min: int | None
+    max: int | None
+    sketch: sketch.Counts
+
+    def add(self, other: _Cell) -> None:
+        self.n += other.n
+        self.sum += other.sum
+        self.sum_squares += other.sum_squares
+        self.min = _least(self.min, other.min)
+        self.max = _greatest(self.max, other.max)
+        sketch.merge(self.sketch, other.sketch)
+
+
+_MinuteKey = tuple[int, int, str]
+"""Series id, start in µs, group."""
+_RollKey = tuple[int, int, int, str]
+"""Series id, width in seconds, start in µs, group."""
+
+
+async def apply_windows(
+    connection: Connection, shard: int, revision: int, deltas: Sequence[WindowDelta], ids: SeriesIds
+) -> list[WindowState]:
+    """Adds the deltas to their minutes and returns the rows as they then are."""
+    if not deltas:
+        return []
+    cells = {(ids.window(d.series), d.minute, d.group): _cell(d) for d in deltas}
+    series_of = {ids.window(d.series): d.series for d in deltas}
+    keys = sorted(cells)
+    await _merge_stored_sketches(
+        connection,
+        "SELECT m.series_id, m.minute, m.group_key, m.sketch FROM window_minutes m "
+        "JOIN unnest($2::int[], $3::timestamptz[], $4::text[]) AS k (series_id, minute, group_key) "
+        "USING (series_id, minute, group_key) WHERE m.shard = $1",
+        shard,
+        {(s, to_datetime(start), g): cells[s, start, g] for s, start, g in keys if cells[s, start, g].sketch},
+    )
+    rows = await connection.fetch(
+        """
+        INSERT INTO window_minutes AS w
+            (series_id, shard, minute, group_key, n, sum, sum_squares, min, max, sketch, revision)
+        SELECT series_id, $1, minute, group_key, n, sum, sum_squares, min, max, sketch, $2
+        FROM unnest($3::int[], $4::timestamptz[], $5::text[], $6::bigint[], $7::numeric[], $8::numeric[],
+                    $9::bigint[], $10::bigint[], $11::bytea[])
+            AS d (series_id, minute, group_key, n, sum, sum_squares, min, max, sketch)
+        ON CONFLICT (series_id, minute, shard, group_key) DO UPDATE SET
+            n = w.n + excluded.n, sum = w.sum + excluded.sum,
+            sum_squares = w.sum_squares + excluded.sum_squares,
+            min = least(w.min, excluded.min), max = greatest(w.max, excluded.max),
+            sketch = excluded.sketch, revision = excluded.revision
+        RETURNING series_id, (extract(epoch FROM minute) * 1000000)::bigint, group_key,
+                  n, sum, sum_squares, min, max, sketch
+        """,
+        shard,
+        revision,
+        [k[0] for k in keys],
+        [to_datetime(k[1]) for k in keys],
+        [k[2] for k in keys],
+        *_columns([cells[k] for k in keys]),
+    )
+    return [
+        WindowState(series_of[s], minute, group, n, int(total), int(squares), low, high, raw)
+        for s, minute, group, n, total, squares, low, high, raw in rows
+    ]
+
+
+async def amend_rolls(
+    connection: Connection, shard: int, deltas: Iterable[WindowDelta], rolled_through: int, ids: SeriesIds
+) -> None:
+    """Adds to rolls what came for minutes that were rolled before this batch."""
+    late = [(ids.window(d.series), d.minute, d.group, _cell(d)) for d in deltas if d.minute < rolled_through]
+    await _add_to_rolls(connection, shard, late)
+
+
+async def roll_up(
+    connection: Connection, shard: int, rolled_through: int, new_rolled_through: int, ids: SeriesIds
+) -> None:
+    """Rolls the shard's minutes in [rolled_through, new_rolled_through), this batch's share included."""
+    rows = await connection.fetch(
+        "SELECT series_id, (extract(epoch FROM minute) * 1000000)::bigint, group_key, "
+        "n, sum, sum_squares, min, max, sketch FROM window_minutes "
+        "WHERE series_id = ANY($1::int[]) AND shard = $2 AND minute >= $3 AND minute < $4",
+        ids.all_windows(),
+        shard,
+        to_datetime(rolled_through),
+        to_datetime(new_rolled_through),
+    )
+    await _add_to_rolls(
+        connection,
+        shard,
+        [
+            (s, minute, group, _Cell(n, int(total), int(squares), low, high, sketch.decode(raw)))
+            for s, minute, group, n, total, squares, low, high, raw in rows
+        ],
+    )
+
+
+async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tuple[int, int, str, _Cell]]) -> None:
+    if not minutes:
+        return
+    cells: dict[_RollKey, _Cell] = {}
+    for series_id, minute, group, cell in minutes:
+        for width in ROLL_WIDTHS:
+            start = minute - minute % (width * SECOND)
+            key = (series_id, width, start, group)
+            if key in cells:
+                cells[key].add(cell)
+            else:
+                cells[key] = _Cell(cell.n, cell.sum, cell.sum_squares, cell.min, cell.max, dict(cell.sketch))
+    keys = sorted(cells)
+    await _merge_stored_sketches(
+        connection,
+        "SELECT r.series_id, r.width, r.start, r.group_key, r.sketch FROM window_rolls r "
+        "JOIN unnest($2::int[], $3::int[], $4::timestamptz[], $5::text[]) AS k (series_id, width, start, group_key) "
+        "USING (series_id, width, start, group_key) WHERE r.shard = $1",
+        shard,
+        {(k[0], k[1], to_datetime(k[2]), k[3]): cells[k] for k in keys if cells[k].sketch},
+    )
+    await connection.execute(
+        """
+        INSERT INTO window_rolls AS w
+            (series_id, shard, width, start, group_key, n, sum, sum_squares, min, max, sketch)
+        SELECT series_id, $1, width, start, group_key, n, sum, sum_squares, min, max, sketch
+        FROM unnest($2::int[], $3::int[], $4::timestamptz[], $5::text[], $6::bigint[], $7::numeric[],
+                    $8::numeric[], $9::bigint[], $10::bigint[], $11::bytea[])
+            AS d (series_id, width, start, group_key, n, sum, sum_squares, min, max, sketch)
+        ON CONFLICT (series_id, width, start, shard, group_key) DO UPDATE SET
+            n = w.n + excluded.n, sum = w.sum + excluded.sum,
+            sum_squares = w.sum_squares + excluded.sum_squares,
+            min = least(w.min, excluded.min), max = greatest(w.max, excluded.max), sketch = excluded.sketch
+        """,
+        shard,
+        [k[0] for k in keys],
+        [k[1] for k in keys],
+        [to_datetime(k[2]) for k in keys],
+        [k[3] for k in keys],
+        *_columns([cells[k] for k in keys]),
+    )
+
+
+async def _merge_stored_sketches(
+    connection: Connection, query: str, shard: int, cells: dict[tuple[object, ...], _Cell]
+) -> None:
+    """Adds to each cell's sketch what its row already holds: rows have one writer, who holds the shard's lock."""
+    if not cells:
+        return
+    keys = list(cells)
+    for *key, raw in await connection.fetch(query, shard, *(list(column) for column in zip(*keys, strict=True))):
+        sketch.merge(cells[tuple(key)].sketch, sketch.decode(raw))
+
+
+def _cell(delta: WindowDelta) -> _Cell:
+    return _Cell(delta.n, delta.sum, delta.sum_squares, delta.min, delta.max, dict(delta.sketch))
+
+
+def _columns(cells: Sequence[_Cell]) -> tuple[list[object], ...]:
+    return (
+        [c.n for c in cells],
+        [c.sum for c in cells],
+        [c.sum_squares for c in cells],
+        [c.min for c in cells],
+        [c.max for c in cells],
+        [sketch.encode(c.sketch) for c in cells],
+    )
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _greatest(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else max(a, b)

@@ -1,0 +1,1 @@
+"""Pure statistics on counts and streamed moments."""
