@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 POSTGRES_IMAGE = "postgres:18"
+_DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,22 @@ def docker_answers() -> bool:
     """Set TIDEGATE_TEST_BACKENDS=embedded to do without an engine that is there."""
     if os.environ.get("TIDEGATE_TEST_BACKENDS") == "embedded":
         return False
+    if "DOCKER_HOST" not in os.environ and not _listens(_DOCKER_SOCKET):
+        return False  # the client library would leak the socket of its failed attempt
     try:
         client = docker.from_env(timeout=5)
     except DockerException:
         return False
     client.close()
+    return True
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,9 @@ from deploy.local.stack import LocalStack
 from shared.kafka import create_topics
 from tests.backends import Backends, containers, docker_answers, embedded
 from tests.waiting import eventually
+
+# Clients that wait for a broker to come up complain at every attempt.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 @pytest_asyncio.fixture(scope="session")
