@@ -53,13 +53,24 @@ def test_the_gateway_is_told_every_backends_address_and_writes_only_into_its_dir
     assert environment["XDG_CONFIG_HOME"].startswith("/g/")
 
 
-def test_a_services_environment_is_one_that_its_settings_accept() -> None:
-    neighbours = services.Neighbours("127.0.0.1:9", "postgresql://u:p@127.0.0.1:5/d", Path("/s/keys.json"), "debug")
-    settings = Settings.from_environment(services.service_environment(neighbours, 1234))
-    assert (settings.kafka, settings.postgres) == (neighbours.kafka, neighbours.postgres)
+NEIGHBOURS = services.Neighbours("127.0.0.1:9", "postgresql://u:p@127.0.0.1:5/d", Path("/s/keys.json"), "debug")
+
+
+@pytest.mark.parametrize("service", services.SERVICES, ids=lambda service: service.name)
+def test_a_services_environment_is_one_that_its_settings_accept(service: services.Service) -> None:
+    settings = Settings.from_environment(services.service_environment(service, NEIGHBOURS, 1234))
+    assert (settings.kafka, settings.postgres) == (NEIGHBOURS.kafka, NEIGHBOURS.postgres)
     assert (settings.host, settings.port) == ("127.0.0.1", 1234)
-    assert settings.bootstrap_keys == "/s/keys.json"
     assert settings.log_level == "DEBUG"
+
+
+def test_only_the_owner_of_keys_learns_where_the_first_ones_stand() -> None:
+    told = {
+        service.name: Settings.from_environment(services.service_environment(service, NEIGHBOURS, 1)).bootstrap_keys
+        for service in services.SERVICES
+    }
+    assert {name for name, keys in told.items() if keys is not None} == {"assignment"}
+    assert told["assignment"] == "/s/keys.json"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The gateway's configuration, shared by the embedded stack and docker-compose."""

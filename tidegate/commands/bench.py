@@ -1,0 +1,114 @@
+"""`tidegate bench`: measures us and our peers in the same run, on a Kafka and a Postgres of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from deploy.local.artifacts import ArtifactError
+from deploy.local.children import ProgramError
+from deploy.local.settings import default_cache
+from deploy.local.stack import StackError, fetch
+from tidegate.console import ConsoleReporter
+
+if TYPE_CHECKING:  # loaded when a benchmark runs: every command imports this module
+    from bench.catalogue import Bench
+    from bench.results import Measurement
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(bench)
+
+
+def bench(
+    name: Annotated[str | None, typer.Argument(help="Which benchmark; all of them if not given.")] = None,
+    events: Annotated[int, typer.Option(help="Size of the backlog.", min=1_000, max=100_000_000)] = 1_000_000,
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="Only this system; may be given several times.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the events that are drawn.", min=0)] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.", dir_okay=False)
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name the benchmarks and their systems, and end.")] = False,
+) -> None:
+    """Measure how fast Tidegate and other systems do the same work, in one run on this machine.
+
+    Starts a Kafka and a PostgreSQL of its own and removes everything at the end; a stack that runs is not touched,
+    but shares the processor. Our totals are compared with the truth, and the exit code is 1 if they differ.
+
+    **Examples**
+
+    - `tidegate bench aggregator`
+    - `tidegate bench aggregator --json out.json`
+    - `tidegate bench aggregator --events 50000 --system tidegate --system floor`
+    - `tidegate bench --list`
+    """
+    from bench.catalogue import BENCHES
+    from bench.processes import BenchError
+    from bench.results import table, write_json
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains while the broker is coming up
+    console = Console()
+    if list_:
+        for known in BENCHES.values():
+            console.print(f"[bold]{known.name}[/]: {known.summary}", highlight=False, soft_wrap=True)
+            console.print(f"  systems: {', '.join(known.systems)}", highlight=False, soft_wrap=True)
+        return
+    if name is not None and name not in BENCHES:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}", param_hint="NAME")
+    chosen = [BENCHES[name]] if name else list(BENCHES.values())
+    measurements: list[Measurement] = []
+    try:
+        for one in chosen:
+            measured = _run(one, console, events=events, systems=_systems(one, system), seed=seed)
+            console.print(table(f"{one.name}: {one.summary}", measured, baseline=one.baseline))
+            measurements += measured
+        if json_file is not None:
+            write_json(json_file, measurements)
+    except (ArtifactError, BenchError, OSError, ProgramError, StackError) as error:
+        console.print(f"tidegate bench failed: {error}", style="bold red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
+    """In the benchmark's own order. Raises typer.BadParameter."""
+    for name in wanted or ():
+        if name not in one.systems:
+            raise typer.BadParameter(
+                f"{one.name} knows {', '.join(one.systems)}, not {name!r}", param_hint="--system"
+            )
+    return [name for name in one.systems if not wanted or name in wanted]
+
+
+def _run(one: Bench, console: Console, *, events: int, systems: list[str], seed: int) -> list[Measurement]:
+    from bench.progress import Bars
+    from shared.clock import system_clock
+
+    with tempfile.TemporaryDirectory(prefix="tidegate-cache-") as fallback, ConsoleReporter(console) as reporter:
+        cache = default_cache(os.environ, Path(fallback))
+        fetch(cache, reporter)
+
+        async def run() -> list[Measurement]:
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            return await one.run(
+                events=events,
+                systems=systems,
+                seed=seed,
+                cache=cache,
+                clock=system_clock,
+                bars=Bars(console),
+                reporter=reporter,
+            )
+
+        return asyncio.run(run())
