@@ -12,7 +12,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from deploy.local.stack import LocalStack
-from services.ingest.event_log import Record
+from services.ingest.event_log import Cause, NotStoredError, Record
 from services.ingest.http import BATCH_PATH, EVENT_PATH
 from services.ingest.kafka_producer import KafkaProducer
 from services.ingest.metrics import IngestMetrics
@@ -283,22 +282,53 @@ async def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_cleanly(ka
         assert acknowledged <= {event.event_id for _, event in await topic.events()}
 
 
-async def test_a_broker_killed_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    async with LocalStack(tmp_path, processes="infrastructure") as stack:
+@pytest_asyncio.fixture(scope="module")
+async def fragile(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalStack]:
+    """A Kafka of our own, to be maltreated."""
+    async with LocalStack(tmp_path_factory.mktemp("fragile"), processes="infrastructure") as stack:
         await create_topics(stack.kafka)
-        async with TopicTail.opened(stack.kafka) as topic, running_ingest(stack.kafka) as ingest:
-            load = Load(ingest)
-            clients = [asyncio.create_task(load.client(user)) for user in range(20)]
-            for kill in (signal.SIGKILL, signal.SIGTERM):
-                await load.progresses()
-                os.kill(_broker(stack), kill)
-                await load.progresses()
-            load.enough = True
-            await asyncio.gather(*clients)
+        yield stack
 
-            # Each id was sent until it was acknowledged, so the topic holds exactly these, some of them twice.
-            assert {event.event_id for _, event in await topic.events()} == load.acknowledged
-            assert load.failed <= {503}
+
+async def test_a_broker_killed_under_load_loses_nothing_acknowledged(fragile: LocalStack) -> None:
+    async with TopicTail.opened(fragile.kafka) as topic, running_ingest(fragile.kafka) as ingest:
+        load = Load(ingest)
+        clients = [asyncio.create_task(load.client(user)) for user in range(20)]
+        for kill in (signal.SIGKILL, signal.SIGTERM):
+            await load.progresses()
+            os.kill(_broker(fragile), kill)
+            await load.progresses()
+        load.enough = True
+        await asyncio.gather(*clients)
+
+        # Each id was sent until it was acknowledged, so the topic holds exactly these, some of them perhaps twice.
+        assert {event.event_id for _, event in await topic.events()} == load.acknowledged
+        assert load.failed <= {503}
+
+
+async def test_with_a_frozen_broker_requests_fail_at_the_deadline_and_a_new_producer_goes_on(
+    fragile: LocalStack,
+) -> None:
+    registry = CollectorRegistry()
+    limits = Limits(ack_deadline=1)
+    metrics = IngestMetrics(registry).of_topic(EVENTS.name)
+    log = SharedBatches(EVENTS.name, lambda: KafkaProducer(fragile.kafka), limits, metrics)
+    await log.start()
+    broker = _broker(fragile)
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        with pytest.raises(NotStoredError) as failed:
+            async with asyncio.timeout(5):
+                await log.append([("user-1", b"{}")])
+    finally:
+        os.kill(broker, signal.SIGCONT)
+
+    assert failed.value.cause is Cause.DEADLINE
+    await eventually(lambda: _true(log.waiting_for() is None), "a new producer is connected")
+    await log.append([("user-1", b"{}")])
+    labels = {"topic": EVENTS.name, "cause": "deadline"}
+    assert registry.get_sample_value("tidegate_ingest_producer_recreations_total", labels) == 1
+    await log.stop()
 
 
 class Load:

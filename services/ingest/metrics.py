@@ -1,0 +1,84 @@
+"""Every metric of ingest. Labels come from closed sets: a topic of ours, a reason, a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.ingest.domain.normalise import Reason
+
+
+class IngestMetrics:
+    """What came in, what was refused and how Kafka takes it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.accepted = Counter(
+            "tidegate_ingest_events_accepted_total", "Events acknowledged to clients", registry=registry
+        )
+        invalid = Counter(
+            "tidegate_ingest_events_invalid_total", "Events refused as invalid", ["reason"], registry=registry
+        )
+        self.invalid = {reason: invalid.labels(reason.value) for reason in Reason}
+        self.dead_letters = Counter(
+            "tidegate_ingest_dead_letters_total", "Invalid events kept on events.v1.dlq", registry=registry
+        )
+        self._refused = Counter(
+            "tidegate_ingest_requests_refused_total",
+            "Requests answered with 503 because Kafka did not take their events, by cause",
+            ["topic", "cause"],
+            registry=registry,
+        )
+        self._batches = Counter(
+            "tidegate_ingest_batches_total", "Batches that Kafka acknowledged", ["topic"], registry=registry
+        )
+        self._records = Counter(
+            "tidegate_ingest_batch_records_total", "Records in those batches", ["topic"], registry=registry
+        )
+        self._seconds = Histogram(
+            "tidegate_ingest_ack_seconds",
+            "Time from handing a batch to the producer to its acknowledgement",
+            ["topic"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self._recreations = Counter(
+            "tidegate_ingest_producer_recreations_total",
+            "Producers given up and replaced, by cause",
+            ["topic", "cause"],
+            registry=registry,
+        )
+        self._pending_bytes = Gauge(
+            "tidegate_ingest_pending_bytes", "Bytes that wait for Kafka", ["topic"], registry=registry
+        )
+        self._pending_age = Gauge(
+            "tidegate_ingest_oldest_pending_seconds",
+            "Age of what has waited longest for Kafka",
+            ["topic"],
+            registry=registry,
+        )
+
+    def of_topic(self, topic: str) -> TopicMetrics:
+        return TopicMetrics(
+            batches=self._batches.labels(topic),
+            records=self._records.labels(topic),
+            ack_seconds=self._seconds.labels(topic),
+            recreations=lambda cause: self._recreations.labels(topic, cause),
+            refused=lambda cause: self._refused.labels(topic, cause),
+            pending_bytes=self._pending_bytes.labels(topic),
+            pending_age=self._pending_age.labels(topic),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicMetrics:
+    """One topic's share of the metrics above."""
+
+    batches: Counter
+    records: Counter
+    ack_seconds: Histogram
+    recreations: Callable[[str], Counter]
+    refused: Callable[[str], Counter]
+    pending_bytes: Gauge
+    pending_age: Gauge
