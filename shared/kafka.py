@@ -156,7 +156,7 @@ class Replica(Generic[T]):
 
     async def start(self) -> None:
         """Returns when everything that was published before the call has been applied."""
-        self._consumer = await _assigned_consumer(self._bootstrap, self._topic.name)
+        self._consumer = await assigned_consumer(self._bootstrap, self._topic.name)
         await self._consumer.seek_to_beginning()
         self._task = asyncio.create_task(self._run(self._consumer), name=f"replica {self._topic.name}")
         await self.catch_up()
@@ -235,7 +235,7 @@ class Tail:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        self._consumer = await _assigned_consumer(self._bootstrap, self._topic)
+        self._consumer = await assigned_consumer(self._bootstrap, self._topic)
 
     async def stop(self) -> None:
         if self._consumer is not None:
@@ -272,7 +272,7 @@ class Tail:
         return {partition.partition: end for partition, end in ends.items()}
 
 
-async def _assigned_consumer(bootstrap: str, topic: str) -> AIOKafkaConsumer:
+async def assigned_consumer(bootstrap: str, topic: str) -> AIOKafkaConsumer:
     """Without a group: reads all partitions and commits nothing."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,

@@ -63,6 +63,7 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
+        loads(raw)  # the decoder stops at the first fault: behind it, the document may be no JSON at all
         raise InvalidJsonError(Violation.SCHEMA, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidJsonError(Violation.MALFORMED, str(error)) from None

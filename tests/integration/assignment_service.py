@@ -1,4 +1,4 @@
-"""The assignment service inside the test's process, on real Kafka and Postgres, and a Postgres that can be cut off."""
+"""The assignment service inside the test's process, and a line to Postgres that can be cut."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Service:
 
     def client(self, key: str | None) -> httpx.AsyncClient:
         headers = {"Content-Type": "application/json", **({} if key is None else {"X-API-Key": key})}
-        transport = httpx.ASGITransport(self._app)  # type: ignore[arg-type]  # the same protocol, typed apart
+        transport = httpx.ASGITransport(self._app)
         return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers, timeout=30)
 
     async def is_ready(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 import pytest_asyncio
 
 from services.assignment.domain.bucketing import bucket_of
@@ -78,8 +79,8 @@ async def assign(service: Service, experiment: Any, user: object, **more: Any) -
 
 
 async def variant_of(service: Service, experiment: Any, user: object, **more: Any) -> str | None:
-    answer = await assign(service, experiment, user, **more)
-    return answer["variant"] and answer["variant"]["variant_name"]
+    variant: dict[str, Any] | None = (await assign(service, experiment, user, **more))["variant"]
+    return None if variant is None else variant["variant_name"]
 
 
 async def events_of(kafka: str, experiment: Any) -> list[Event]:
@@ -96,7 +97,9 @@ async def known_to(service: Service, experiment: Any, version: int) -> None:
     """Waits until a process decides by that version."""
 
     async def knows() -> bool:
-        return bool((await assign(service, experiment, "probe"))["version"] >= version)
+        body = {"experiment_key": experiment["key"], "user_id": "probe"}
+        answer = await service.read.post(f"{AB}/assign", json=body)
+        return answer.status_code == 200 and answer.json()["version"] >= version
 
     await eventually(knows, f"version {version} has arrived")
 
@@ -372,12 +375,9 @@ async def test_totals_are_read_through_the_view_and_added(postgres: str, databas
         m = a["metrics"]["m"]
         assert (m["count"], m["sum"], m["min"], m["max"], m["units"], m["rate"]) == (3, 1e24, 1.0, 1e24, 3, 0.3)
         assert m["as_of"] == "2026-01-02T00:00:00Z"
-        try:
+        with pytest.raises(Problem) as raised:
             await ResultsView(pool, view="nowhere.totals").shards("o", "e")
-        except Problem as problem:
-            assert (problem.status, problem.headers["Retry-After"]) == (503, "1")
-        else:
-            raise AssertionError("a missing view must be a 503")
+        assert (raised.value.status, raised.value.headers["Retry-After"]) == (503, "1")
 
 
 async def test_a_version_that_was_not_published_is_published_later(

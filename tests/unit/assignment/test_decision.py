@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from services.assignment.directory import Directory
@@ -10,7 +11,7 @@ from services.assignment.domain.experiment import to_message
 from services.assignment.domain.facts import Ids, exposure, exposure_id
 from services.assignment.domain.lifecycle import Action
 from services.assignment.memory import FirstAnswers
-from shared.messages import Experiment, Variant
+from shared.messages import Allocation, Experiment, Variant
 from shared.topics import EVENTS, EXPERIMENTS
 from tests.unit.assignment.definitions import S0_STRATA, accepted, draft, running
 
@@ -83,6 +84,21 @@ def test_the_published_definition_decides_like_the_stored_one_after_its_journey(
         assert travelled.place(unit, {"estimatedDuration": 300_000}) == here.place(
             unit, {"estimatedDuration": 300_000}
         )
+
+
+def test_the_order_of_variants_decides_even_if_a_json_object_lost_its_order() -> None:
+    message = to_message(running(stratify_by="estimatedDuration", strata=S0_STRATA))
+    changed = msgspec.structs.replace(
+        message, earlier=(Allocation(buckets={"realtime": 600_000, "background": 400_000}),)
+    )
+    shuffled = msgspec.structs.replace(
+        changed,
+        strata=tuple(msgspec.structs.replace(s, buckets=dict(reversed(s.buckets.items()))) for s in changed.strata),
+        earlier=(Allocation(buckets={"background": 400_000, "realtime": 600_000}),),
+    )
+    one, other = Rules(changed), Rules(shuffled)
+    for unit in UNITS:
+        assert one.place(unit, {"estimatedDuration": 9e9}) == other.place(unit, {"estimatedDuration": 9e9})
 
 
 def test_an_exposure_has_the_same_id_every_time_and_another_for_anything_else() -> None:

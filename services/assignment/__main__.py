@@ -1,0 +1,119 @@
+"""The assignment service: `python -m services.assignment`, configured by the environment (`shared.settings`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from services.assignment.admin_api import apply_routes, key_routes
+from services.assignment.api import Experiments, experiment_routes
+from services.assignment.assign_endpoint import with_assign
+from services.assignment.assigner import Assigner
+from services.assignment.assignments import Assignments
+from services.assignment.bootstrap import bootstrap_keys
+from services.assignment.directory import Directory
+from services.assignment.experiment_store import ExperimentStore
+from services.assignment.exposures import Exposures
+from services.assignment.http import needed_scope, rest_api
+from services.assignment.key_store import KeyStore
+from services.assignment.memory import FirstAnswers
+from services.assignment.publication import Publication
+from services.assignment.results_api import results_routes
+from services.assignment.results_view import ResultsView
+from shared.clock import system_clock
+from shared.http import AsgiApp, Server, service_app
+from shared.kafka import Publisher, Replica
+from shared.keys import KeyRing
+from shared.messages import ApiKey
+from shared.postgres import create_pool
+from shared.settings import Settings
+from shared.telemetry import configure_logging
+from shared.topics import EXPERIMENTS, KEYS
+
+REMEMBERED_UNITS = 100_000
+
+
+async def assignment_app(settings: Settings, resources: AsyncExitStack, background: asyncio.TaskGroup) -> AsgiApp:
+    """The application with everything it needs started; `resources` stops it all, last started first."""
+    registry = CollectorRegistry()
+    first_keys = bootstrap_keys(settings.bootstrap_keys)
+
+    pool = await create_pool(settings.postgres, name="assignment", size=4)
+    resources.push_async_callback(pool.close)
+    # Its own connection and a short patience: neither a slow list nor a hanging Postgres may hold up an answer.
+    rows_pool = await create_pool(settings.postgres, name="assignment-rows", size=1, command_timeout=2)
+    resources.push_async_callback(rows_pool.close)
+
+    publisher = Publisher(settings.kafka)
+    resources.push_async_callback(publisher.stop)
+    await publisher.start()
+
+    ring, directory = KeyRing(), Directory()
+    known_keys: set[str] = set()
+
+    def learn_key(key: ApiKey) -> None:
+        ring.learn(key)
+        known_keys.add(key.prefix)
+
+    for replica in (Replica(settings.kafka, KEYS, learn_key), Replica(settings.kafka, EXPERIMENTS, directory.learn)):
+        resources.push_async_callback(replica.stop)
+        await replica.start()
+
+    experiment_store, key_store = ExperimentStore(pool), KeyStore(pool)
+    publication = Publication(publisher, experiment_store, key_store, directory, ring)
+
+    async def add_first_keys() -> None:
+        for key in first_keys:
+            await key_store.add(key, "bootstrap", system_clock())
+
+    _run(background, resources, publication.run(add_first_keys))
+
+    exposures = Exposures(publisher, registry)
+    resources.push_async_callback(exposures.drain)
+    assignments = Assignments(rows_pool, registry)
+    _run(background, resources, assignments.run())
+    resources.push_async_callback(assignments.drain)
+
+    memory = FirstAnswers(REMEMBERED_UNITS)
+    assigner = Assigner(directory, memory, assignments, exposures, system_clock, registry)
+    experiments = Experiments(experiment_store, publication, system_clock)
+    rest = rest_api(
+        experiment_routes(experiments),
+        results_routes(directory, ResultsView(pool), publisher, system_clock),
+        apply_routes(experiments),
+        key_routes(key_store, publication, system_clock),
+    )
+    return service_app(
+        with_assign(assigner, rest),
+        keys=ring,
+        needed=needed_scope,
+        ready=lambda: (
+            None if known_keys >= {key.prefix for key in first_keys} else "the first keys are not published"
+        ),
+        registry=registry,
+    )
+
+
+def _run(background: asyncio.TaskGroup, resources: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` until the resources are released; if it fails, the process ends."""
+    task = background.create_task(work)
+    resources.callback(task.cancel)
+
+
+async def main() -> None:
+    settings = Settings.from_environment(os.environ)
+    configure_logging("assignment", settings.log_level)
+    async with asyncio.TaskGroup() as background, AsyncExitStack() as resources:
+        app = await assignment_app(settings, resources, background)
+        await Server(app, host=settings.host, port=settings.port).run()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
