@@ -38,7 +38,7 @@ async def test_a_real_table_arrives_row_by_row_as_it_stands_in_the_file(pool: Po
         "SELECT count(*) AS n, min(temp) AS low, max(temp) AS high, count(wind_gust) AS gusts"
         " FROM imports.staging_weather WHERE job_id = 'weather-1'"
     )
-    assert dict(stored) == {"n": 26_114, "low": 10.94, "high": 100.04, "gusts": 5_336}
+    assert dict(stored) == {"n": 26_114, "low": 10.94, "high": 100.04, "gusts": 5_337}
 
 
 async def test_quotes_commas_newlines_and_unicode_survive(pool: Pool, tmp_path: Path) -> None:
@@ -90,7 +90,9 @@ async def test_a_file_without_records_is_no_success(pool: Pool, tmp_path: Path) 
 
 
 async def test_analysis_counts_records_and_maps_fields(tmp_path: Path) -> None:
-    path = _planes(tmp_path / "p.csv", ["N1,1,,,,,,,", "N2,1,,,,,,,"], header=_HEADER.replace("tailnum", "Tail Number"))
+    path = _planes(
+        tmp_path / "p.csv", ["N1,1,,,,,,,", "N2,1,,,,,,,"], header=_HEADER.replace("tailnum", "Tail Number")
+    )
     analysis = await analyse(path, "planes")
     assert (analysis.records, analysis.size) == (2, path.stat().st_size)
     assert analysis.mapping.columns["Tail Number"] == "tailnum"

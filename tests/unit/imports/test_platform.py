@@ -1,0 +1,71 @@
+"""Reading the platform's answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+from examples.imports.definitions import load
+from examples.imports.platform import Platform, PlatformError, payload_of, variant_of
+from examples.imports.transport import Answer
+from tests.unit.imports.conftest import OpenClient
+
+
+async def test_setting_up_defines_metrics_before_the_experiment_starts(open_client: OpenClient) -> None:
+    definitions = load("run_1")
+    async with open_client() as client:
+        platform = Platform(client.api, client.api)
+        await platform.set_up(definitions, deadline=asyncio.get_running_loop().time() + 5)
+    assert client.gateway.metrics == definitions.metrics
+    assert client.gateway.started
+    assert [v["variant_name"] for v in client.gateway.variants] == ["realtime", "background"]
+
+
+async def test_a_metric_that_the_platform_refuses_to_show_is_an_error(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        with pytest.raises(PlatformError, match="404"):
+            await Platform(client.api, client.api).totals("unknown")
+
+
+async def test_variants_without_results_yet_are_empty(open_client: OpenClient) -> None:
+    definitions = load("run_1")
+    async with open_client() as client:
+        platform = Platform(client.api, client.api)
+        identifier = await platform.set_up(definitions, deadline=asyncio.get_running_loop().time() + 5)
+        variants = await platform.variants(identifier, definitions)
+    assert variants is not None
+    assert [(v.units, v.completed, v.mean_duration) for v in variants.values()] == [(0, 0, None)] * 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {"detail": "no such experiment"}, 0),
+        Answer(200, {"variant": None, "assigned": False}, 0),
+        Answer(200, {"variant": {"variant_name": "realtime"}, "assigned": False}, 0),
+        Answer(200, "not json", 0),
+    ],
+)
+def test_an_answer_without_an_assigned_variant_is_an_error(answer: Answer) -> None:
+    with pytest.raises(PlatformError):
+        variant_of(answer)
+
+
+def test_a_dead_letter_is_read_from_json_and_from_base64_that_only_lenient_parsers_take() -> None:
+    event = {"event_id": "e", "event_data": {"experimentKey": "k", "comment": "\ud800"}}
+    encoded = base64.b64encode(json.dumps(event).encode()).decode()
+    assert payload_of({"payload_base64": encoded}) == event
+    assert payload_of({"payload": event}) == event
+    assert payload_of({"payload": [1]}) == {}
+    assert payload_of({"payload_base64": base64.b64encode(b"\xff{").decode()}) == {}
+
+
+async def test_dead_letters_of_other_runs_do_not_count(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        for identifier, key in (("a", "run_1"), ("a", "run_1"), ("b", "run_1"), ("c", "run_2")):
+            payload = {"event_id": identifier, "event_data": {"experimentKey": key}}
+            client.gateway.letters.append({"payload": payload})
+        assert await Platform(client.api, client.api).dead_letters("run_1", limit=100) == 2
