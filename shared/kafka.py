@@ -168,6 +168,11 @@ class Replica(Generic[T]):
         if self._consumer is not None:
             await self._consumer.stop()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the background reader; from then on the copy grows old."""
+        return self._failure
+
     async def catch_up(self) -> int:
         """Waits until all that was published before the call is applied; returns the time of the call.
 

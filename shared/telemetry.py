@@ -42,5 +42,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Its clients report each failed attempt to connect, dozens a second; whoever waits for Kafka says so itself.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     for ours in ("services", "shared", "tidegate", "deploy"):
         logging.getLogger(ours).setLevel(level)

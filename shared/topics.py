@@ -36,7 +36,10 @@ class Topic(Generic[T]):
 
     def decode(self, value: bytes) -> T:
         """Raises `msgspec.MsgspecError` for anything that is not this topic's message."""
-        return msgspec.json.decode(value, type=self.message)
+        try:
+            return msgspec.json.decode(value, type=self.message)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise msgspec.DecodeError(str(error)) from None
 
     def topic_config(self) -> dict[str, str]:
         cleanup = "compact" if self.compacted else "delete"

@@ -13,7 +13,7 @@ import msgspec
 
 from services.ingest.domain.batch_body import BatchFault, NoBatch, events_of
 from services.ingest.domain.client_context import context_of
-from services.ingest.domain.normalise import Reason, Rejected, normalise
+from services.ingest.domain.normalise import MAX_EVENT_BYTES, Reason, Rejected, normalise
 from services.ingest.event_log import Cause, EventLog, NotStoredError, Record
 from services.ingest.metrics import IngestMetrics
 from shared.clock import Clock
@@ -25,8 +25,11 @@ from shared.topics import DEAD_LETTERS, EVENTS
 EVENT_PATH = "/api/v1/streaming-analytics/events"
 BATCH_PATH = "/api/v1/streaming-analytics/events/batch"
 
-MAX_DEAD_LETTER_BYTES = 256 * 1024
+MAX_DEAD_LETTER_BYTES = MAX_EVENT_BYTES
 """What is longer is cut: it could never become an event."""
+
+EVENTS_PER_TURN = 500
+"""A long batch lets other requests have their turn after so many events (some 5 ms)."""
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
@@ -79,7 +82,7 @@ class EventRoutes:
         await handle(scope, body, send)
 
     async def _one(self, scope: AsgiScope, body: bytes, send: Send) -> None:
-        verdict = self._judge([body], scope)[0]
+        verdict = (await self._judge([body], scope))[0]
         if isinstance(verdict, Event):
             await self._store([verdict], [])
             await send_response(send, 202, _ENCODER.encode(_accepted(verdict)))
@@ -92,7 +95,7 @@ class EventRoutes:
         if isinstance(raws, NoBatch):
             status = 400 if raws.fault is BatchFault.MALFORMED else 422
             raise Problem(status, raws.fault.value, raws.detail)
-        verdicts = self._judge(raws, scope)
+        verdicts = await self._judge(raws, scope)
         accepted = [v for v in verdicts if isinstance(v, Event)]
         letters = [
             self._dead_letter(verdict, raw, scope)
@@ -108,19 +111,20 @@ class EventRoutes:
             raise Problem(422, "no_event_accepted", "every event of the batch is invalid", extra=answer)
         await send_response(send, 202, _ENCODER.encode(answer))
 
-    def _judge(self, raws: list[bytes], scope: AsgiScope) -> list[Event | Rejected]:
+    async def _judge(self, raws: list[bytes], scope: AsgiScope) -> list[Event | Rejected]:
         """Raises Problem when one of them is no JSON: the body was none then, and nothing of it counts."""
         principal: Principal = scope["principal"]
         organisation = principal.organisation
         now = self._clock()
         context = context_of(scope["headers"])
-        verdicts = [
-            normalise(raw, organisation=organisation, received_at=now, context=context, new_id=self._new_id)
-            for raw in raws
-        ]
-        for verdict in verdicts:
+        verdicts: list[Event | Rejected] = []
+        for raw in raws:
+            verdict = normalise(raw, organisation=organisation, received_at=now, context=context, new_id=self._new_id)
             if isinstance(verdict, Rejected) and verdict.reason is Reason.MALFORMED:
                 raise Problem(400, verdict.reason.value, verdict.detail)
+            verdicts.append(verdict)
+            if not len(verdicts) % EVENTS_PER_TURN:
+                await asyncio.sleep(0)
         return verdicts
 
     def _dead_letter(self, rejected: Rejected, raw: bytes, scope: AsgiScope) -> DeadLetter:

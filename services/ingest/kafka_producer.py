@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 from aiokafka import AIOKafkaProducer
 
-from services.ingest.producer import Batch
+from services.ingest.lanes import Batch
 from shared.kafka import new_producer
 
 

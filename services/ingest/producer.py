@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,18 +28,11 @@ from aiokafka.errors import (
 )
 
 from services.ingest.event_log import Cause, NotStoredError, Record
+from services.ingest.lanes import Batch, Lane, Ticket, Waiting
 from services.ingest.metrics import TopicMetrics
 from shared.kafka import partition_of
 
 logger = logging.getLogger(__name__)
-
-
-class Batch(Protocol):
-    """aiokafka's BatchBuilder."""
-
-    def append(self, *, timestamp: int | None, key: bytes | None, value: bytes | None) -> object | None: ...
-
-    def close(self) -> None: ...
 
 
 class BatchProducer(Protocol):
@@ -70,67 +62,6 @@ class Limits:
     """Seconds in which a batch gathers company before it leaves."""
 
 
-class _Ticket:
-    """One call of `append`, done when none of its records is missing."""
-
-    __slots__ = ("born", "future", "missing")
-
-    def __init__(self, future: asyncio.Future[None], missing: int, born: float) -> None:
-        self.future = future
-        self.missing = missing
-        self.born = born
-
-    def stored(self) -> None:
-        self.missing -= 1
-        if not self.missing and not self.future.done():
-            self.future.set_result(None)
-
-    def failed(self, cause: Cause) -> None:
-        if not self.future.done():
-            self.future.set_exception(NotStoredError(cause))
-
-
-_Waiting = tuple[bytes, bytes, _Ticket]
-
-
-class _Lane:
-    """One partition: what waits, in order, and what travels."""
-
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self.queue: deque[_Waiting] = deque()
-        self.in_flight: list[_Waiting] = []
-        self.filled = asyncio.Event()
-
-    def fill(self, batch: Batch) -> None:
-        """Moves from the queue what fits into `batch`; the first record always does."""
-        queue = self.queue
-        while queue:
-            key, value, _ = queue[0]
-            if batch.append(timestamp=None, key=key, value=value) is None:
-                break
-            self.in_flight.append(queue.popleft())
-        batch.close()
-        if not queue:
-            self.filled.clear()
-
-    def take_in_flight(self) -> list[_Waiting]:
-        taken, self.in_flight = self.in_flight, []
-        return taken
-
-    def take_queued(self, *, born_before: float = float("inf")) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        while self.queue and self.queue[0][2].born < born_before:
-            taken.append(self.queue.popleft())
-        if not self.queue:
-            self.filled.clear()
-        return taken
-
-    def oldest(self) -> float | None:
-        first = self.in_flight[0] if self.in_flight else self.queue[0] if self.queue else None
-        return first[2].born if first else None
-
-
 class SharedBatches:
     """An `EventLog` on one Kafka topic.
 
@@ -145,7 +76,7 @@ class SharedBatches:
         self._limits = limits
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         self._pending_bytes = 0
         self._connected = asyncio.Event()
         self._wedged = asyncio.Event()
@@ -199,7 +130,7 @@ class SharedBatches:
             raise NotStoredError(refusal)
         if not records:
             return
-        ticket = _Ticket(self._loop.create_future(), len(records), self._loop.time())
+        ticket = Ticket(self._loop.create_future(), len(records), self._loop.time())
         lanes = self._lanes
         size = 0
         for key, value in records:
@@ -250,7 +181,7 @@ class SharedBatches:
                 self._abandon(producer)
                 raise
             if not self._lanes:
-                self._lanes = [_Lane(n) for n in range(len(partitions))]
+                self._lanes = [Lane(n) for n in range(len(partitions))]
             self._connected.set()
             return producer
 
@@ -267,7 +198,7 @@ class SharedBatches:
             await asyncio.gather(wedged, *lanes, return_exceptions=True)
         return next((lane.result() for lane in lanes if lane in done), _DEADLINE)
 
-    async def _drive(self, lane: _Lane, producer: BatchProducer) -> str:
+    async def _drive(self, lane: Lane, producer: BatchProducer) -> str:
         """One partition's batches, one after the other, until one fails; returns why."""
         while True:
             await lane.filled.wait()
@@ -287,18 +218,18 @@ class SharedBatches:
             self._metrics.records.inc(len(lane.in_flight))
             self._settle(lane)
 
-    def _settle(self, lane: _Lane) -> None:
+    def _settle(self, lane: Lane) -> None:
         stored = lane.take_in_flight()
         for _, _, ticket in stored:
             ticket.stored()
         self._release(stored)
 
-    def _fail(self, records: list[_Waiting], cause: Cause) -> None:
+    def _fail(self, records: list[Waiting], cause: Cause) -> None:
         for _, _, ticket in records:
             ticket.failed(cause)
         self._release(records)
 
-    def _release(self, records: list[_Waiting]) -> None:
+    def _release(self, records: list[Waiting]) -> None:
         self._pending_bytes -= sum([len(key) + len(value) for key, value, _ in records])
         if not self._pending_bytes:
             self._idle.set()

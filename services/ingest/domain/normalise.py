@@ -64,14 +64,18 @@ class Rejected:
 
 Id = str | int | float | None
 
+_TIMESTAMP_IS = (
+    "RFC 3339; without a zone it is UTC. Absent: the time of arrival. Numbers are refused, because seconds and "
+    "milliseconds look alike."
+)
+
 
 class EventBody(msgspec.Struct, gc=False):
     """One event as clients send it; fields that are not named here are ignored."""
 
     event_type: str
     event_data: dict[str, Any] | None = None
-    event_timestamp: str | None = None
-    """RFC 3339; without a zone it is UTC. Numbers are refused: seconds and milliseconds look alike."""
+    event_timestamp: Annotated[str, msgspec.Meta(description=_TIMESTAMP_IS)] | None = None
     data_source_id: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     """1 (the default) is the built-in HTTP source."""
     event_id: Id = None

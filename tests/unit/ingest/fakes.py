@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.ingest import producer as real
+from services.ingest import lanes as real
 from services.ingest.event_log import Cause, NotStoredError, Record
 from shared.kafka import partition_of
 
@@ -115,5 +115,5 @@ class MemoryLog:
 async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
     """Returns once `condition` holds; fails the test if it does not in time."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # any condition can be waited for, not only what sets an event
+        while not condition():
             await asyncio.sleep(0.002)

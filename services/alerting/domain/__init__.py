@@ -1,0 +1,1 @@
+"""What alerting decides, without Kafka, HTTP or a clock."""

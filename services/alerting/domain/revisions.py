@@ -1,0 +1,115 @@
+"""The latest update of every series, in bounded memory.
+
+Updates may come again (a new owner of a shard repeats what it cannot know to be delivered) and, from a restored or
+replayed topic, out of order. A shard's revisions only rise, so of two updates of one series the higher one holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from shared.clock import DAY
+from shared.messages import MetricUpdate
+
+
+class Verdict(Enum):
+    """What became of an update; the value is its metric label."""
+
+    NEWER = "newer"
+    REPEAT = "repeat"
+    STALE = "stale"
+    EXPIRED = "expired"
+    """Its window is too old for any rule."""
+    DISPLACING = "displacing"
+    """Newer, and kept in place of the oldest window: no more series may be kept."""
+    OVERFLOW = "overflow"
+    """Not kept: no more series may be, and none of those kept is older."""
+
+
+class SeriesKey(NamedTuple):
+    """What compaction keeps one update of: one shard of one series in one window."""
+
+    organisation: str
+    subject_kind: str
+    subject: str
+    version: int
+    series: str
+    window_start: int
+    shard: int
+
+    @classmethod
+    def of(cls, update: MetricUpdate) -> SeriesKey:
+        return cls(
+            update.organisation,
+            update.subject_kind,
+            update.subject,
+            update.version,
+            update.series,
+            update.window_start,
+            update.shard,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept: `series` at most, of windows that started at most `age` microseconds ago."""
+
+    series: int = 100_000
+    age: int = DAY
+
+
+class LatestUpdates:
+    """Guaranteed: `len()` never exceeds the bound, and a kept revision never falls."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._latest: dict[SeriesKey, MetricUpdate] = {}
+        self._windows: dict[int, list[SeriesKey]] = {}
+        """What each window holds, so that the oldest can go; totals (window 0) are in none."""
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def __iter__(self) -> Iterator[MetricUpdate]:
+        return iter(self._latest.values())
+
+    def apply(self, update: MetricUpdate, *, now: int) -> Verdict:
+        """Keeps `update` if it is the highest of its series; `now` in microseconds UTC."""
+        if self._expired(update.window_start, now):
+            return Verdict.EXPIRED
+        key = SeriesKey.of(update)
+        known = self._latest.get(key)
+        if known is not None:
+            if update.revision <= known.revision:
+                return Verdict.REPEAT if update.revision == known.revision else Verdict.STALE
+            self._latest[key] = update
+            return Verdict.NEWER
+        verdict = Verdict.NEWER
+        if len(self._latest) >= self._bounds.series:
+            oldest = min(self._windows, default=None)
+            if oldest is None or 0 < update.window_start <= oldest:
+                return Verdict.OVERFLOW
+            self._forget(oldest)
+            verdict = Verdict.DISPLACING
+        self._latest[key] = update
+        if update.window_start:
+            self._windows.setdefault(update.window_start, []).append(key)
+        return verdict
+
+    def forget_expired(self, *, now: int) -> int:
+        """Makes room; returns how many series went."""
+        before = len(self._latest)
+        for window in [start for start in self._windows if self._expired(start, now)]:
+            self._forget(window)
+        return before - len(self._latest)
+
+    def _forget(self, window: int) -> None:
+        for key in self._windows.pop(window):
+            del self._latest[key]
+
+    def _expired(self, window_start: int, now: int) -> bool:
+        """Totals over an experiment's life (window 0) never expire."""
+        return 0 < window_start < now - self._bounds.age
