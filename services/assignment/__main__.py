@@ -61,9 +61,12 @@ async def assignment_app(settings: Settings, resources: AsyncExitStack, backgrou
         ring.learn(key)
         known_keys.add(key.prefix)
 
-    for replica in (Replica(settings.kafka, KEYS, learn_key), Replica(settings.kafka, EXPERIMENTS, directory.learn)):
-        resources.push_async_callback(replica.stop)
-        await replica.start()
+    keys = Replica(settings.kafka, KEYS, learn_key)
+    resources.push_async_callback(keys.stop)
+    await keys.start()
+    definitions = Replica(settings.kafka, EXPERIMENTS, directory.learn)
+    resources.push_async_callback(definitions.stop)
+    await definitions.start()
 
     experiment_store, key_store = ExperimentStore(pool), KeyStore(pool)
     publication = Publication(publisher, experiment_store, key_store, directory, ring)
@@ -89,13 +92,19 @@ async def assignment_app(settings: Settings, resources: AsyncExitStack, backgrou
         apply_routes(experiments),
         key_routes(key_store, publication, system_clock),
     )
+
+    def waiting_for() -> str | None:
+        if keys.failure or definitions.failure:
+            return "the local copies of keys and experiments are no longer kept current"
+        if not known_keys >= {key.prefix for key in first_keys}:
+            return "the first keys are not published yet"
+        return None
+
     return service_app(
         with_assign(assigner, rest),
         keys=ring,
         needed=needed_scope,
-        ready=lambda: (
-            None if known_keys >= {key.prefix for key in first_keys} else "the first keys are not published"
-        ),
+        ready=waiting_for,
         registry=registry,
     )
 

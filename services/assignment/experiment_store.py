@@ -81,10 +81,15 @@ class ExperimentStore:
     async def every(self) -> list[int]:
         return [r["id"] for r in await self._pool.fetch("SELECT id FROM assignment.experiments ORDER BY id")]
 
-    async def publish(self, identity: int, send: Callable[[Definition], Awaitable[None]]) -> None:
-        """Sends the row's present version under its lock, so that versions reach the topic in order."""
+    async def publish(
+        self, identity: int, send: Callable[[Definition], Awaitable[None]], *, again: bool = True
+    ) -> None:
+        """Sends the row's present version under its lock, so that versions reach the topic in order.
+
+        Not `again`: only if nobody, of all processes, has published it yet.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(f"{_COLUMNS} WHERE id = $1 FOR UPDATE", identity)
+            row = await connection.fetchrow(f"{_COLUMNS} WHERE id = $1 {_DUE} FOR UPDATE", identity, again)
             if row is None:
                 return
             variants = await _variants_of(connection, [identity])
@@ -189,6 +194,7 @@ def _definition(row: asyncpg.Record, variants: tuple[Variant, ...]) -> Definitio
     return Definition(variants=variants, **values)
 
 
+_DUE = "AND ($2 OR version > published_version)"
 _NAMES = (
     "organisation, key, name, description, status, unit, salt, metrics, plan, stratify_by, strata, allocations, "
     "version, created_at, updated_at, started_at, ended_at"

@@ -28,6 +28,7 @@ class Exposures:
         self._publisher = publisher
         self._capacity = capacity
         self._pending: set[asyncio.Task[None]] = set()
+        self._failing = False
         self._delivered = Counter(
             "tidegate_assignment_exposures_delivered_total", "Exposures that Kafka has", registry=registry
         )
@@ -65,8 +66,13 @@ class Exposures:
             try:
                 await self._publisher.publish(EVENTS, event)
             except (KafkaError, TimeoutError, OSError) as error:
-                logger.warning("an exposure waits for Kafka", extra={"error": repr(error)})
+                if not self._failing:
+                    logger.warning("exposures wait for Kafka", extra={"error": repr(error)})
+                self._failing = True
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
+                if self._failing:
+                    logger.info("exposures reach Kafka again")
+                self._failing = False
                 self._delivered.inc()
                 return

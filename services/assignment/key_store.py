@@ -62,10 +62,13 @@ class KeyStore:
     async def every(self) -> Sequence[str]:
         return [r["prefix"] for r in await self._pool.fetch("SELECT prefix FROM assignment.api_keys")]
 
-    async def publish(self, prefix: str, send: Callable[[ApiKey], Awaitable[None]]) -> None:
-        """Sends the row's present version under its lock, so that versions reach the topic in order."""
+    async def publish(self, prefix: str, send: Callable[[ApiKey], Awaitable[None]], *, again: bool = True) -> None:
+        """Sends the row's present version under its lock, so that versions reach the topic in order.
+
+        Not `again`: only if nobody, of all processes, has published it yet.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(f"{_COLUMNS} WHERE prefix = $1 FOR UPDATE", prefix)
+            row = await connection.fetchrow(f"{_COLUMNS} WHERE prefix = $1 {_DUE} FOR UPDATE", prefix, again)
             if row is None:
                 return
             await send(_record(row).key)
@@ -74,6 +77,7 @@ class KeyStore:
             )
 
 
+_DUE = "AND ($2 OR version > published_version)"
 _COLUMNS = "SELECT prefix, hash, organisation, scope, label, revoked, version, created_at FROM assignment.api_keys"
 
 

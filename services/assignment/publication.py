@@ -59,9 +59,9 @@ class Publication:
                 if not complete:
                     await bootstrap()
                 for prefix in await (self._keys.unpublished() if complete else self._keys.every()):
-                    await self._keys.publish(prefix, self._send_key)
+                    await self._keys.publish(prefix, self._send_key, again=not complete)
                 for identity in await (self._experiments.unpublished() if complete else self._experiments.every()):
-                    await self._experiments.publish(identity, self._send_experiment)
+                    await self._experiments.publish(identity, self._send_experiment, again=not complete)
                 if not complete:
                     logger.info("all definitions and keys are published")
                     complete = True
