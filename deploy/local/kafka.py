@@ -72,10 +72,17 @@ async def format_storage(jars: Sequence[Path], *, config: Path, data: Path) -> N
     Raises `ProgramError`.
     """
     shutil.rmtree(data, ignore_errors=True)
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    arguments = ("format", "--standalone", "-t", cluster_id, "-c", str(config))
+    arguments = ("format", "--standalone", "-t", new_cluster_id(), "-c", str(config))
     argv = (*_java(jars, "-Xmx256m"), "kafka.tools.StorageTool", *arguments)
     await run_to_end(argv, env={}, cwd=config.parent)
+
+
+def new_cluster_id() -> str:
+    """128 random bits in URL-safe base 64; never one that Kafka's tools would take for an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def broker(jars: Sequence[Path], *, config: Path, port: int) -> Process:
@@ -83,15 +90,20 @@ def broker(jars: Sequence[Path], *, config: Path, port: int) -> Process:
         name="kafka",
         argv=(*_java(jars, *_HEAP), "kafka.Kafka", str(config)),
         port=port,
-        check=lambda: answers(f"127.0.0.1:{port}"),
+        check=lambda: answers(port),
         cwd=config.parent,
         stop_timeout=15.0,
     )
 
 
-async def answers(bootstrap: str) -> bool:
-    """Whether the broker serves metadata, which it does only once the controller has taken it in."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=3000, metadata_max_age_ms=3_600_000)
+async def answers(port: int) -> bool:
+    """Whether the broker serves metadata, which it does only once the controller has taken it in.
+
+    Raises `OSError` while nobody listens: the client would log that as an error each time.
+    """
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    client = AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=3000)
     try:
         await client.bootstrap()
         return bool(client.cluster.brokers())

@@ -170,26 +170,23 @@ async def test_a_preparation_that_was_interrupted_is_done_again(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
-async def test_after_the_supervisor_was_killed_nothing_is_left_and_the_next_start_works(tmp_path: Path) -> None:
-    state = StateDirectory(tmp_path / "state")
-    supervisor = await start_in_another_process(state)
-    children = list(pids(state).values())
-    supervisor.kill()
-    await supervisor.wait()
-    await until(lambda: all(identify(pid) is None for pid in children), seconds=5)
-    assert {status.state for status in look(state)} == {ProcessState.STOPPED}
-    async with LocalStack(state.path, processes="infrastructure") as stack:
-        assert await execute(stack.postgres, "SELECT 1") == 1
-
-
-async def test_down_ends_a_stack_of_another_process_and_says_so_when_there_is_none(tmp_path: Path) -> None:
+async def test_a_killed_supervisor_leaves_nothing_and_the_next_one_starts_and_is_taken_down(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path / "state")
     assert await take_down(state) is Ended.NOTHING_RUNNING
+
+    killed = await start_in_another_process(state)
+    children = list(pids(state).values())
+    killed.kill()
+    await killed.wait()
+    await until(lambda: all(identify(pid) is None for pid in children), seconds=5)
+    assert {status.state for status in look(state)} == {ProcessState.STOPPED}
+
     supervisor = await start_in_another_process(state)
     children = list(pids(state).values())
+    assert len(children) == 2
     assert await take_down(state) is Ended.STOPPED
     assert [pid for pid in children if identify(pid) is not None] == []
-    await supervisor.wait()
+    assert await supervisor.wait() == 0
 
 
 async def start_in_another_process(state: StateDirectory) -> asyncio.subprocess.Process:
@@ -208,8 +205,14 @@ except asyncio.CancelledError:
     pass
 """
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", source)
+
+    def is_ready() -> bool:
+        record = state.read()
+        ours = record.supervisor is not None and record.supervisor.pid == supervisor.pid
+        return ours and record.phase is ProcessState.READY
+
     try:
-        await until(lambda: supervisor.returncode is not None or state.read().phase is ProcessState.READY)
+        await until(lambda: supervisor.returncode is not None or is_ready(), seconds=60)
         assert supervisor.returncode is None
     except BaseException:
         with suppress(ProcessLookupError):

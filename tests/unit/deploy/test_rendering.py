@@ -27,6 +27,12 @@ def test_kafka_keeps_a_bounded_number_of_bytes() -> None:
     assert 0 < int(retained[1]) <= 10_000_000_000
 
 
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    ids = {kafka.new_cluster_id() for _ in range(1_000)}  # one in 64 would begin with a dash
+    assert len(ids) == 1_000
+    assert all(re.fullmatch(r"\w[\w-]{21}", cluster_id) for cluster_id in ids)
+
+
 def test_postgres_listens_on_loopback_and_opens_no_socket_file() -> None:
     process = postgres.server(data=Path("/d/data"), port=5555, password="pw", account=OWN_ACCOUNT)
     assert "listen_addresses=127.0.0.1" in process.argv
