@@ -56,8 +56,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """`seconds` is how long users come and go; setting up comes before, and counting after it takes at most
-    `settle_seconds`."""
+    """`seconds` is how long users come and go; setting up comes before, and the platform may take
+    `settle_seconds` without any progress to count what came in."""
 
     seconds: float = NOMINAL_SECONDS
     users: int = 900
@@ -125,6 +125,8 @@ async def _run(target: Target, settings: RunSettings, progress: Progress, clock:
             clock=clock,
             pace=settings.seconds / NOMINAL_SECONDS,
             users_prefix=f"user_{started:%m%d%H%M%S}",
+            deadline=deadline,
+            complain=progress.complain,
         )
         observer = Observer(platform, definitions, experiment_id, ledger)
         async with service.running(), observer.watching(progress, service):

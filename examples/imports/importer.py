@@ -34,11 +34,15 @@ class ImportCancelledError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """A file to import into its dataset's staging table under `job_id`."""
+    """A file to import into its dataset's staging table under `job_id`.
+
+    `again`: an earlier try may have been committed without its answer reaching us; its records are replaced.
+    """
 
     job_id: str
     path: Path
     dataset: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Importer:
         dataset = DATASETS[request.dataset]
         raw, mapping = await asyncio.to_thread(_read, request.path, dataset)
         async with self._pool.acquire() as connection, connection.transaction():
+            if request.again:
+                await connection.execute(f"DELETE FROM {SCHEMA}.{dataset.table} WHERE job_id = $1", request.job_id)
             if mapping.missing_required:
                 on_progress(raw.height, raw.height)
                 good, faults = 0, Counter({Fault.MISSING: raw.height})

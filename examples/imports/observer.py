@@ -39,16 +39,16 @@ class Observer:
                 task.cancel()
 
     async def settle(self, seconds: float) -> Comparison:
-        """The comparison once everything agrees, or as it stands when it has stopped moving or `seconds` are over.
+        """The comparison once everything agrees, or as it stands when nothing has changed for `seconds`.
 
+        Figures that never stop changing are taken after five times as long.
         Raises PlatformError if the platform's figures could not be read.
         """
         loop = asyncio.get_running_loop()
         truth = self._ledger.truth()
         latest: Comparison | None = None
-        changed_at = loop.time()
-        deadline = changed_at + seconds
-        while loop.time() < deadline:
+        changed_at = begun = loop.time()
+        while loop.time() < min(changed_at + seconds, begun + 5 * seconds):
             counted = await self._counted()
             if counted is not None:
                 if latest is None or counted != latest.platform:

@@ -9,6 +9,8 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
+import msgspec
+
 from examples.imports.domain.events import ImportOutcome
 from examples.imports.domain.planning import Priority, estimated_completion_ms, retry_delay_seconds
 from examples.imports.importer import SCHEMA, ImportCancelledError, ImportRequest
@@ -27,6 +29,8 @@ class Failure(Enum):
 
     RETRIED = "queued"
     DEAD = "dead"
+    TAKEN = "taken"
+    """It was cancelled, or another worker has it."""
 
 
 class Cancellation(Enum):
@@ -122,21 +126,26 @@ class JobQueue:
         if done is None:
             raise ImportCancelledError(claim.request.job_id)
 
-    async def fail(self, claim: Claim, error: str) -> Failure:
-        """Queues the job again, or gives it up after `RETRIES` retries."""
+    async def fail(self, claim: Claim, error: str) -> Failure | ImportOutcome:
+        """Queues the job again, or gives it up after `RETRIES` retries; the outcome if it turns out to be done."""
         verdict = Failure.RETRIED if claim.attempt <= RETRIES else Failure.DEAD
         async with self._unavailable():
-            await self._pool.execute(
+            failed = await self._pool.fetchval(
                 f"""UPDATE {SCHEMA}.jobs SET state = $3, last_error = $4, run_at = now() + $5,
                            finished_at = CASE WHEN $3 = 'dead' THEN now() END
-                    WHERE id = $1 AND state = 'running' AND attempts = $2""",
+                    WHERE id = $1 AND state = 'running' AND attempts = $2 RETURNING id""",
                 claim.request.job_id,
                 claim.attempt,
                 verdict.value,
                 error,
                 timedelta(seconds=retry_delay_seconds(claim.attempt)),
             )
-        return verdict
+            if failed is not None:
+                return verdict
+            outcome = await self._pool.fetchval(
+                f"SELECT outcome FROM {SCHEMA}.jobs WHERE id = $1 AND state = 'done'", claim.request.job_id
+            )
+        return Failure.TAKEN if outcome is None else msgspec.convert(outcome, ImportOutcome)
 
     async def cancel(self, job_id: str) -> Cancellation:
         """Takes back a job that is not done yet; a running one is rolled back when it tries to finish."""

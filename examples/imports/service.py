@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from examples.imports.domain.events import ImportOutcome
@@ -93,8 +93,9 @@ class ImportService:
         """Imports while the caller waits. Raises ImportCancelledError where `on_progress` did."""
         async with self._realtime:
             for attempt in range(1, RETRIES + 2):
+                tried = replace(request, again=attempt > 1)
                 try:
-                    return await self._import(self._importer.run(request, on_progress))
+                    return await self._import(self._importer.run(tried, on_progress))
                 except RETRYABLE as error:
                     logger.warning("import %s, attempt %d: %r", request.job_id, attempt, error)
                     await asyncio.sleep(retry_delay_seconds(attempt))
@@ -143,12 +144,17 @@ class ImportService:
         self._end(job_id, outcome)
 
     async def _retry_or_bury(self, claim: Claim, error: Exception) -> None:
+        """Does not rest until the queue knows: the lease of a job that nobody works on would hold it up."""
         logger.warning("import %s, attempt %d: %r", claim.request.job_id, claim.attempt, error)
-        try:
-            verdict = await self._queue.fail(claim, f"{type(error).__name__}: {error}")
-        except QueueUnavailableError:
-            return  # its lease will run out, and then another worker takes it
-        if verdict is Failure.DEAD:
+        while True:
+            try:
+                verdict = await self._queue.fail(claim, f"{type(error).__name__}: {error}")
+                break
+            except QueueUnavailableError:
+                await asyncio.sleep(_POLL_SECONDS)
+        if isinstance(verdict, ImportOutcome):  # its commit was done, only the answer was lost
+            self._end(claim.request.job_id, verdict)
+        elif verdict is Failure.DEAD:
             self._end(claim.request.job_id, _gave_up())
 
     async def _import(self, run: Awaitable[ImportOutcome]) -> ImportOutcome:

@@ -16,7 +16,7 @@ from examples.imports.files import SourceFile
 from examples.imports.importer import ImportCancelledError, ImportRequest, analyse
 from examples.imports.outbox import Deliveries, Outbox
 from examples.imports.queue import Cancellation, NewJob, QueueUnavailableError
-from examples.imports.sender import EventSender
+from examples.imports.sender import Complain, EventSender
 from examples.imports.service import FellBack, ImportService
 from shared.clock import HOUR, Clock
 
@@ -39,6 +39,9 @@ class World:
     clock: Clock
     pace: float
     users_prefix: str
+    deadline: float
+    """Instant of the loop's clock after which nobody waits any more."""
+    complain: Complain
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,7 @@ class User:
         if isinstance(result, FellBack):
             self._add(self._session.fallback, reason=result.reason)
             return Ending(result.outcome, self._now())
-        ended_at: list[int] = []
-        result.ended.add_done_callback(lambda _: ended_at.append(self._now()))
+        ending = asyncio.create_task(self._ending(result.ended))  # notes the time while the user does other things
         self._add(self._session.background_started, estimated_ms=result.estimated_completion_ms)
         if self._plan.abandons["background"] and await self._takes_back():
             return None
@@ -161,8 +163,16 @@ class User:
         for engagement in self._plan.engagements:
             await asyncio.sleep(max(0.0, engagement.after * self._world.pace - self._since(started) / 1000))
             self._add(self._session.engagement, action=engagement.action, from_start_ms=self._since(started))
-        outcome = await result.ended
-        return None if outcome is None else Ending(outcome, ended_at[0])
+        try:
+            async with asyncio.timeout_at(self._world.deadline):
+                return await ending
+        except TimeoutError:
+            self._world.complain(f"background import {self._session.job_id} did not end in time")
+            return None
+
+    async def _ending(self, ended: Awaitable[ImportOutcome | None]) -> Ending | None:
+        outcome = await ended
+        return None if outcome is None else Ending(outcome, self._now())
 
     async def _takes_back(self) -> bool:
         """Whether the job could be cancelled before it was done."""

@@ -120,7 +120,7 @@ def _run(
     )
     count = users if users is not None else max(1, round(_USERS_PER_SECOND * seconds))
     settings = RunSettings(seconds=seconds, users=count, seed=seed)
-    logging.basicConfig(filename=directory.logs / "demo.log", level=logging.INFO, force=True)
+    logging.basicConfig(filename=directory.logs / "demo.log", filemode="w", level=logging.INFO, force=True)
     console.print(
         f"[bold]{count:,} users[/] import CSV files for {seconds:g} s through {target.gateway}", highlight=False
     )

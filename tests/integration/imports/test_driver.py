@@ -18,7 +18,7 @@ def _troubled(number: int) -> str | None:
 async def test_a_run_over_a_bad_network_ends_with_equal_figures(postgres: str) -> None:
     gateway, progress = FakeGateway(_troubled), Progress()
     async with serving(gateway) as url:
-        result = await run(Target(url, postgres, _KEYS), RunSettings(seconds=5, users=80, seed=3), progress)
+        result = await run(Target(url, postgres, _KEYS), RunSettings(seconds=3, users=80, seed=3), progress)
     comparison = result.comparison
     assert [line for line in comparison.lines if not line.agrees] == []
     assert result.complaints == {}
@@ -35,7 +35,7 @@ async def test_a_run_over_a_bad_network_ends_with_equal_figures(postgres: str) -
 async def test_events_that_the_platform_loses_are_found_out(postgres: str) -> None:
     gateway = FakeGateway()
     async with serving(gateway) as url:
-        settings = RunSettings(seconds=5, users=10, seed=3, settle_seconds=2)
+        settings = RunSettings(seconds=3, users=10, seed=3, settle_seconds=2)
         target = Target(url, postgres, _KEYS)
         gateway.forget = lambda e: e.event_type == "data_import_completed" and (e.user_id or "").endswith("_3")
         result = await run(target, settings, Progress())

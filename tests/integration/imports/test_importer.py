@@ -89,6 +89,13 @@ async def test_a_file_without_records_is_no_success(pool: Pool, tmp_path: Path) 
     assert (outcome.final_status, outcome.records_processed) == ("failed", 0)
 
 
+async def test_importing_again_replaces_what_an_earlier_try_had_committed(pool: Pool, tmp_path: Path) -> None:
+    path = _planes(tmp_path / "p.csv", [f"N{n},2001,t,m,o,2,4,NA,Jet" for n in range(5)])
+    for again in (False, True):
+        await Importer(pool).run(ImportRequest("unsure", path, "planes", again=again), _ignore)
+    assert await _staged(pool, "unsure") == 5
+
+
 async def test_analysis_counts_records_and_maps_fields(tmp_path: Path) -> None:
     path = _planes(
         tmp_path / "p.csv", ["N1,1,,,,,,,", "N2,1,,,,,,,"], header=_HEADER.replace("tailnum", "Tail Number")

@@ -115,6 +115,21 @@ async def test_a_cancelled_job_cannot_be_finished_and_a_finished_one_not_cancell
     assert await queue.cancel("b") is Cancellation.TOO_LATE
 
 
+async def test_a_failure_reported_for_a_job_that_was_committed_gives_its_outcome(pool: Pool, queue: JobQueue) -> None:
+    await queue.enqueue(_job("committed"))
+    claim = await _claimed(queue)
+    await _finish(pool, queue, claim)
+    assert await queue.fail(claim, "the answer to COMMIT was lost") == _OUTCOME
+
+
+async def test_a_failure_reported_for_a_cancelled_job_changes_nothing(pool: Pool, queue: JobQueue) -> None:
+    await queue.enqueue(_job("gone"))
+    claim = await _claimed(queue)
+    await queue.cancel("gone")
+    assert await queue.fail(claim, "disk full") is Failure.TAKEN
+    assert await pool.fetchval("SELECT state FROM imports.jobs WHERE id = 'gone'") == "cancelled"
+
+
 async def test_without_postgres_the_queue_says_that_it_is_unavailable(unused_tcp_port: int) -> None:
     pool = await create_pool(f"postgresql://u:p@127.0.0.1:{unused_tcp_port}/d", name="nowhere", size=1)
     try:
