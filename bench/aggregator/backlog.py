@@ -1,0 +1,52 @@
+"""Puts the workload into `events.v1`, through batches and the partitioner that all producers of ours share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any
+
+from shared.kafka import new_producer, partition_of
+from shared.messages import Event
+from shared.topics import EVENTS
+
+_TRAVELLING = 4
+"""Batches per partition that may wait for their acknowledgement."""
+
+
+async def produce(kafka: str, events: Iterable[Event]) -> dict[int, int]:
+    """Partition → offset after its last record, once Kafka has everything. The topic must be empty.
+
+    Raises KafkaError.
+    """
+    producer = new_producer(kafka)
+    await producer.start()
+    try:
+        batches: dict[int, Any] = {p: producer.create_batch() for p in range(EVENTS.partitions)}
+        travelling: defaultdict[int, deque[Any]] = defaultdict(deque)
+        ends = dict.fromkeys(batches, 0)
+
+        async def send(partition: int) -> None:
+            batches[partition].close()
+            waiting = travelling[partition]
+            waiting.append(await producer.send_batch(batches[partition], EVENTS.name, partition=partition))
+            while len(waiting) > _TRAVELLING:
+                await waiting.popleft()
+            batches[partition] = producer.create_batch()
+
+        for event in events:
+            key = EVENTS.key(event)
+            partition = partition_of(key, EVENTS.partitions)
+            value = EVENTS.encode(event)
+            if batches[partition].append(timestamp=None, key=key.encode(), value=value) is None:
+                await send(partition)
+                batches[partition].append(timestamp=None, key=key.encode(), value=value)
+            ends[partition] += 1
+        for partition, batch in list(batches.items()):
+            if batch.record_count():
+                await send(partition)
+        await asyncio.gather(*(ack for waiting in travelling.values() for ack in waiting))
+        return ends
+    finally:
+        await producer.stop()

@@ -1,0 +1,114 @@
+"""A program under measurement: on a core of its own, with what it used of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.children import command_of, identify, kill_group, log_tail
+from deploy.local.process import OWN_ACCOUNT
+
+_PIN = Path(__file__).with_name("pin.py")
+_STOP_SECONDS = 15.0
+
+
+class BenchError(Exception):
+    """The benchmark gives no figures; the message is for whoever ran it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used since it began: CPU seconds of all its threads, and the most memory in bytes."""
+
+    cpu_seconds: float
+    peak_memory: int
+
+
+def spare_core() -> int | None:
+    """The core that programs under measurement get; None where the system cannot bind a process to a core."""
+    return max(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else None
+
+
+class Measured:
+    """A running program. `name` is for messages, `log` holds what it says on standard error."""
+
+    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self._child = child
+        self.log = log
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Its standard output, as it comes. Raises BenchError when the program ends before it is told to."""
+        assert self._child.stdout is not None
+        while line := await self._child.stdout.readline():
+            yield line
+        raise await self.death()
+
+    async def death(self) -> BenchError:
+        """What to raise about a program that ended by itself; waits for its end."""
+        code = await self._child.wait()
+        return BenchError(f"{self.name} ended with {code}. The end of {self.log}:\n{log_tail(self.log)}")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._child.returncode is not None
+
+    def usage(self) -> Usage:
+        """Raises BenchError if the program has ended."""
+        try:
+            status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8", errors="replace")
+            stat = Path(f"/proc/{self._child.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise BenchError(f"the system does not say what {self.name} uses: {error}") from error
+        return parse_usage(status, stat, os.sysconf("SC_CLK_TCK"))
+
+    async def stop(self) -> None:
+        """Ends it, if need be by force, with everything that it started."""
+        identity = identify(self._child.pid)
+        with suppress(ProcessLookupError):
+            self._child.send_signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._child.wait(), _STOP_SECONDS)
+        if identity is not None:
+            kill_group(identity)
+        await self._child.wait()
+
+
+@asynccontextmanager
+async def measured(
+    name: str, argv: Sequence[str], *, core: int | None, env: Mapping[str, str], directory: Path
+) -> AsyncIterator[Measured]:
+    """Runs `argv` (after the Python interpreter) in `directory`, on `core`, for as long as the block lasts."""
+    command = (sys.executable, *argv)
+    if core is not None:
+        command = (sys.executable, "-I", "-S", str(_PIN), str(core), *command)
+    log = directory / f"{name}.log"
+    with log.open("ab") as output:
+        child = await asyncio.create_subprocess_exec(
+            *command_of(command, OWN_ACCOUNT, signal.SIGKILL),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            cwd=directory,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **env},
+            start_new_session=True,
+        )
+    process = Measured(name, child, log)
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+def parse_usage(status: str, stat: str, ticks_per_second: int) -> Usage:
+    """From the texts of Linux's `/proc/PID/status` and `/proc/PID/stat`."""
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    user, system = int(fields[11]), int(fields[12])
+    return Usage((user + system) / ticks_per_second, int(peak.split()[1]) * 1024)

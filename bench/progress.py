@@ -1,0 +1,31 @@
+"""Progress of a benchmark: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+Completed = Callable[[int], None]
+"""Told how much of the whole is done by now."""
+
+
+class Bars:
+    """One bar at a time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def showing(self, title: str, total: int) -> Iterator[Completed]:
+        """Around a step of `total` events."""
+        if not self._console.is_terminal:
+            self._console.print(title, highlight=False, soft_wrap=True)
+            yield lambda _: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self._console) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda completed: progress.update(task, completed=completed)
