@@ -36,20 +36,21 @@ async def test_nothing_is_lost_or_doubled_when_the_way_in_is_killed(stack: Local
 
 
 async def _run_with_kills(stack: LocalStack, victim: str, run: str, count: int, kills: int = KILLS) -> Ledger:
-    """Sends `count` events while `victim` is killed `kills` times, each time after it has worked again."""
+    """Sends `count` events in as many parts as there are kills; each kill hits while its part is being counted."""
     await _define(stack, run)
     batches = _batches(run, count)
     ledger = Ledger()
-    sending = asyncio.create_task(
-        send_batches(stack.gateway, stack.keys["ingest"], batches, ledger, clients=6, resend=0.1)
-    )
-    folded = 0
-    for _ in range(kills):
-        folded = await _progress(stack, run, beyond=folded, sending=sending)
+    for kill in range(kills):
+        counted = (await _totals(stack, run))["counted"]
+        part = batches[kill::kills]
+        sending = asyncio.create_task(
+            send_batches(stack.gateway, stack.keys["ingest"], part, ledger, clients=6, resend=0.1)
+        )
+        await eventually(partial(_counted_more_than, stack, run, counted), "the aggregator counts", seconds=60)
         before = _pid(stack, victim)
         os.kill(before, signal.SIGKILL)
         await eventually(partial(_is_another, stack, victim, before), f"{victim} is started again", seconds=60)
-    await sending
+        await sending
     assert len(ledger.acknowledged) == count
     await eventually(lambda: _counted(stack, run, count), f"all {count} events are counted", seconds=90)
     totals = await _totals(stack, run)
@@ -88,14 +89,8 @@ async def _define(stack: LocalStack, run: str) -> None:
         answer.raise_for_status()
 
 
-async def _progress(stack: LocalStack, run: str, *, beyond: int, sending: asyncio.Task[None]) -> int:
-    """Waits until more events are counted than before, so that every kill hits a working process."""
-
-    async def moved() -> bool:
-        return sending.done() or (await _totals(stack, run))["counted"] > beyond
-
-    await eventually(moved, "the aggregator counts on", seconds=60)
-    return (await _totals(stack, run))["counted"]
+async def _counted_more_than(stack: LocalStack, run: str, before: int) -> bool:
+    return (await _totals(stack, run))["counted"] > before
 
 
 async def _totals(stack: LocalStack, run: str) -> dict[str, int]:
