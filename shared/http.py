@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 import uvicorn
 from aiokafka.errors import KafkaError
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -104,6 +105,11 @@ class StrictRoute(APIRoute):
         return strict
 
 
+_KEY_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False)
+KEY_SECURITY: list[dict[str, list[str]]] = [{_KEY_HEADER.scheme_name: []}]
+"""The OpenAPI `security` of operations that are described by hand."""
+
+
 def new_api(title: str, service: str, description: str) -> FastAPI:
     """A FastAPI application that answers problems as RFC 9457 and shows its schema at the gateway.
 
@@ -116,6 +122,8 @@ def new_api(title: str, service: str, description: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        # Only describes the key, for the documentation's "Authorize": `service_app` is what checks it.
+        dependencies=[Depends(_KEY_HEADER)],
     )
     api.openapi_version = "3.0.3"  # the newest that the Swagger UI of our package shows
     api.router.route_class = StrictRoute

@@ -9,7 +9,7 @@ import msgspec
 from services.assignment.assigner import Assigner
 from services.assignment.domain.facts import Ids
 from shared import strict_json
-from shared.http import AsgiApp, AsgiScope, Problem, Receive, Send, bad_json, read_body, send_response
+from shared.http import KEY_SECURITY, AsgiApp, AsgiScope, Problem, Receive, Send, bad_json, read_body, send_response
 
 ASSIGN = "/api/v1/ab-testing/assign"
 MAX_ID_LENGTH = 200
@@ -81,6 +81,7 @@ def openapi_path() -> tuple[dict[str, Any], dict[str, Any]]:
     operation = {
         "tags": ["assign"],
         "summary": "Assign variant",
+        "security": KEY_SECURITY,
         "description": "The unit's variant. The first answer of a unit records its exposure; later ones repeat it.",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {

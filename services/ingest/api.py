@@ -13,7 +13,7 @@ from services.ingest.domain.batch_body import MAX_BATCH_EVENTS
 from services.ingest.domain.client_context import CONTEXT_HEADERS
 from services.ingest.domain.normalise import EventBody, Reason
 from services.ingest.http import BATCH_PATH, EVENT_PATH
-from shared.http import new_api
+from shared.http import KEY_SECURITY, new_api
 
 _REASONS = ", ".join(f"`{reason.value}`" for reason in Reason)
 
@@ -102,6 +102,7 @@ def _operation(
         "tags": ["events"],
         "summary": summary,
         "operationId": operation_id,
+        "security": KEY_SECURITY,
         "parameters": [
             {
                 "in": "header",

@@ -18,7 +18,7 @@ from services.aggregator.domain.problems import DefinitionError
 Component = Literal["value", "numerator", "denominator"]
 
 SIMPLE_AGGREGATIONS = ("count", "sum", "avg", "min", "max")
-_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,2})?)")
+_PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,2})?)")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 
 _COMMON = {"type", "description", "aggregations", "group_by", "scale"}
@@ -58,7 +58,7 @@ class Definition:
 def percentile_of(aggregation: str) -> float | None:
     """`p95` → 0.95; None for what is no percentile strictly between 0 and 1."""
     match = _PERCENTILE.fullmatch(aggregation)
-    share = float(match[1]) / 100 if match else 0.0
+    share = float(f"{match[1]}e-2") if match else 0.0
     return share if 0 < share < 1 else None
 
 

@@ -8,7 +8,9 @@ Lee, "DDSketch: a fast and fully-mergeable quantile sketch", VLDB 2019), with a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +63,7 @@ def quantile(counts: Mapping[int, int], q: float) -> float | None:
     total = sum(counts.values())
     if not total:
         return None
-    rank = max(1, -int(-(q * total) // 1))
+    rank = max(1, math.ceil(Decimal(repr(q)) * total))  # in floats, 0.07 of 100 is a little more than 7
     seen = 0
     for bucket in sorted(counts):
         seen += counts[bucket]
