@@ -11,7 +11,6 @@ from bench.aggregator.run import BENCH, run_aggregator
 from bench.aggregator.systems import PLAIN_FAUST, SYSTEMS
 from bench.progress import Bars
 from bench.results import Measurement
-from deploy.local.reporter import Reporter
 from shared.clock import Clock
 
 
@@ -25,7 +24,6 @@ class RunBench(Protocol):
         cache: Path,
         clock: Clock,
         bars: Bars,
-        reporter: Reporter,
     ) -> Awaitable[list[Measurement]]:
         """Runs the named systems. Raises BenchError."""
 

@@ -19,13 +19,14 @@ class Bars:
         self._console = console
 
     @contextmanager
-    def showing(self, title: str, total: int) -> Iterator[Completed]:
-        """Around a step of `total` events."""
+    def showing(self, title: str, total: int | None = None) -> Iterator[Completed]:
+        """Around a step of `total` events, or of a length that nobody knows."""
         if not self._console.is_terminal:
             self._console.print(title, highlight=False, soft_wrap=True)
             yield lambda _: None
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=self._console) as progress:
+        counted = () if total is None else (BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), *counted, TimeElapsedColumn())
+        with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(title, total=total)
             yield lambda completed: progress.update(task, completed=completed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
@@ -20,7 +21,6 @@ from bench.processes import BenchError, spare_core
 from bench.progress import Bars, Completed
 from bench.results import Measurement
 from deploy.local.migrations import migrate
-from deploy.local.reporter import Reporter
 from deploy.local.stack import LocalStack
 from shared.clock import MINUTE, Clock
 from shared.kafka import Publisher, create_topics
@@ -41,7 +41,6 @@ async def run_aggregator(
     cache: Path,
     clock: Clock,
     bars: Bars,
-    reporter: Reporter,
 ) -> list[Measurement]:
     """Everything it starts is ended and everything it writes removed. `cache` is where Kafka's jars are kept.
 
@@ -49,9 +48,10 @@ async def run_aggregator(
     """
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as directory:
         root = Path(directory)
-        async with LocalStack(
-            root / "state", processes="infrastructure", cache=cache, reporter=reporter
-        ) as infrastructure:
+        infrastructure = LocalStack(root / "state", processes="infrastructure", cache=cache)
+        async with AsyncExitStack() as stack:
+            with bars.showing("Starting Kafka and PostgreSQL"):
+                await stack.enter_async_context(infrastructure)
             site, truth = await _prepare(infrastructure, root, events=events, seed=seed, clock=clock, bars=bars)
             measurements = []
             for name in systems:

@@ -8,20 +8,21 @@ import os
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from bench.catalogue import BENCHES, Bench
+from bench.processes import BenchError
+from bench.progress import Bars
+from bench.results import Measurement, table, write_json
 from deploy.local.artifacts import ArtifactError
 from deploy.local.children import ProgramError
 from deploy.local.settings import default_cache
 from deploy.local.stack import StackError, fetch
+from shared.clock import system_clock
 from tidegate.console import ConsoleReporter
-
-if TYPE_CHECKING:  # loaded when a benchmark runs: every command imports this module
-    from bench.catalogue import Bench
-    from bench.results import Measurement
 
 
 def register(app: typer.Typer) -> None:
@@ -52,11 +53,6 @@ def bench(
     - `tidegate bench aggregator --events 50000 --system tidegate --system floor`
     - `tidegate bench --list`
     """
-    from bench.catalogue import BENCHES
-    from bench.processes import BenchError
-    from bench.results import table, write_json
-
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains while the broker is coming up
     console = Console()
     if list_:
         for known in BENCHES.values():
@@ -77,6 +73,8 @@ def bench(
     except (ArtifactError, BenchError, OSError, ProgramError, StackError) as error:
         console.print(f"tidegate bench failed: {error}", style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
@@ -90,17 +88,21 @@ def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
 
 
 def _run(one: Bench, console: Console, *, events: int, systems: list[str], seed: int) -> list[Measurement]:
-    from bench.progress import Bars
-    from shared.clock import system_clock
-
-    with tempfile.TemporaryDirectory(prefix="tidegate-cache-") as fallback, ConsoleReporter(console) as reporter:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains while the broker is coming up
+    with tempfile.TemporaryDirectory(prefix="tidegate-cache-") as fallback:
         cache = default_cache(os.environ, Path(fallback))
-        fetch(cache, reporter)
+        with ConsoleReporter(console) as reporter:
+            fetch(cache, reporter)
 
         async def run() -> list[Measurement]:
-            task = asyncio.current_task()
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
             assert task is not None
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+            def end() -> None:
+                loop.add_signal_handler(signal.SIGTERM, lambda: None)  # a second one must not spoil the clean end
+                task.cancel()
+
+            loop.add_signal_handler(signal.SIGTERM, end)
             return await one.run(
                 events=events,
                 systems=systems,
@@ -108,7 +110,6 @@ def _run(one: Bench, console: Console, *, events: int, systems: list[str], seed:
                 cache=cache,
                 clock=system_clock,
                 bars=Bars(console),
-                reporter=reporter,
             )
 
         return asyncio.run(run())

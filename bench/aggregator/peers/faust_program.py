@@ -53,7 +53,7 @@ def new_app(name: str, task: Task) -> faust.App:
 
 def run(define: Callable[[Task, Meter], faust.App]) -> None:
     """Runs the app until this program is ended from outside."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     task = task_from(sys.argv[1:])
 
     async def serve() -> None:

@@ -1,0 +1,147 @@
+"""Metric definitions: what specs mean, and how faulty ones are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.aggregator.domain.metrics import canonical, parse_definition, percentile_of
+from services.aggregator.domain.problems import DefinitionError
+
+
+def parse(spec: object, key: str = "m") -> Any:
+    return parse_definition("acme", key, 3, spec)
+
+
+def test_a_count_takes_every_event_unless_told_otherwise() -> None:
+    found = parse({"type": "count"})
+    assert (found.organisation, found.key, found.version, found.scale) == ("acme", "m", 3, 6)
+    (measure,) = found.measures
+    assert (measure.component, measure.events, measure.where, measure.value) == ("value", None, None, None)
+    assert found.aggregations == ("count",)
+    assert not found.sketched
+
+
+def test_a_value_metric_keeps_the_simple_aggregations_and_percentiles_on_demand() -> None:
+    simple = parse({"type": "value", "event": "buy", "value": "properties.amount"})
+    assert simple.aggregations == ("count", "sum", "avg", "min", "max")
+    assert simple.measures[0].events == frozenset({"buy"})
+    assert str(simple.measures[0].value) == "properties.amount"
+    assert not simple.sketched
+    asked = parse({"type": "value", "value": "properties.amount", "aggregations": ["p95", "sum", "p95", "p99.9"]})
+    assert asked.aggregations == ("p95", "sum", "p99.9")
+    assert asked.sketched
+
+
+def test_a_ratio_is_two_measures() -> None:
+    found = parse(
+        {
+            "type": "ratio",
+            "numerator": {"event": ["a", "b"], "filter": {"path": "user_id", "op": "exists"}},
+            "denominator": {"value": "properties.v"},
+            "group_by": ["properties.g", "context.networkType"],
+            "scale": 0,
+        }
+    )
+    assert [m.component for m in found.measures] == ["numerator", "denominator"]
+    assert found.measures[0].events == frozenset({"a", "b"})
+    assert found.measures[0].where is not None
+    assert (found.aggregations, found.scale) == (("avg",), 0)
+    assert [str(p) for p in found.group_by] == ["properties.g", "context.networkType"]
+
+
+def test_one_name_may_stand_for_a_list_of_one() -> None:
+    found = parse({"type": "value", "value": "properties.v", "aggregations": "p50", "group_by": "user_id"})
+    assert found.aggregations == ("p50",)
+    assert [str(p) for p in found.group_by] == ["user_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("p50", 0.5), ("p1", 0.01), ("p99.9", 0.999), ("p99.99", 0.9999), ("p07", 0.07), ("p0.01", 0.0001)],
+)
+def test_a_percentile_is_the_exact_share(name: str, share: float) -> None:
+    assert percentile_of(name) == share
+
+
+@pytest.mark.parametrize(
+    "name", ["p0", "p00.0", "p100", "p", "95", "p95.", "p9.123", "P95", "p-5", "p95 ", "avg", "p٥"]
+)
+def test_what_lies_not_between_0_and_100_is_no_percentile(name: str) -> None:
+    assert percentile_of(name) is None
+
+
+VALUE: dict[str, Any] = {"type": "value", "value": "properties.v"}
+RATIO: dict[str, Any] = {"type": "ratio", "numerator": {}, "denominator": {}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        (None, "spec"),
+        ([], "spec"),
+        ({}, "spec.type"),
+        ({"type": "sum"}, "spec.type"),
+        ({"type": ["count"]}, "spec.type"),
+        ({"type": "count", "typo": 1}, "spec.typo"),
+        ({"type": "count", "numerator": {}}, "spec.numerator"),
+        ({"type": "count", "value": "properties.v"}, "spec.value"),
+        ({"type": "value"}, "spec.value"),
+        ({"type": "value", "value": "v"}, "spec.value"),
+        ({"type": "count", "event": ""}, "spec.event"),
+        ({"type": "count", "event": []}, "spec.event"),
+        ({"type": "count", "event": ["a", 5]}, "spec.event"),
+        ({"type": "count", "filter": {"all": [{"path": "x"}]}}, "spec.filter.all[0].path"),
+        ({"type": "count", "filter": []}, "spec.filter"),
+        ({"type": "count", "aggregations": ["sum"]}, "spec.aggregations"),
+        ({"type": "count", "aggregations": ["p95"]}, "spec.aggregations"),
+        ({**VALUE, "aggregations": []}, "spec.aggregations"),
+        ({**VALUE, "aggregations": ["p100"]}, "spec.aggregations"),
+        ({**VALUE, "aggregations": ["median"]}, "spec.aggregations"),
+        ({**VALUE, "aggregations": [5]}, "spec.aggregations"),
+        ({**VALUE, "aggregations": [["sum"]]}, "spec.aggregations"),
+        ({**VALUE, "aggregations": {"sum": 1}}, "spec.aggregations"),
+        ({**VALUE, "group_by": ["properties.g", "g"]}, "spec.group_by[1]"),
+        ({**VALUE, "group_by": ["properties.g"] * 6}, "spec.group_by"),
+        ({**VALUE, "group_by": {"properties.g": 1}}, "spec.group_by"),
+        ({**VALUE, "scale": 10}, "spec.scale"),
+        ({**VALUE, "scale": -1}, "spec.scale"),
+        ({**VALUE, "scale": True}, "spec.scale"),
+        ({**VALUE, "scale": 6.0}, "spec.scale"),
+        ({"type": "ratio"}, "spec.numerator"),
+        ({"type": "ratio", "numerator": {}}, "spec.denominator"),
+        ({**RATIO, "event": "a"}, "spec.event"),
+        ({**RATIO, "numerator": {"scale": 3}}, "spec.numerator.scale"),
+        ({**RATIO, "denominator": {"event": [""]}}, "spec.denominator.event"),
+        ({**RATIO, "denominator": {"filter": {"not": 1}}}, "spec.denominator.filter.not"),
+        ({**RATIO, "aggregations": ["sum"]}, "spec.aggregations"),
+    ],
+)
+def test_a_faulty_spec_is_refused_at_its_faulty_place(spec: Any, place: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        parse(spec)
+    assert refused.value.place == place
+
+
+@pytest.mark.parametrize("key", ["", "_x", "-x", "a b", "a/b", "ä", "x" * 129, "a\x00", "a\n"])
+def test_a_key_that_cannot_stand_in_a_url_is_refused(key: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        parse({"type": "count"}, key)
+    assert refused.value.place == "key"
+
+
+@pytest.mark.parametrize("key", ["a", "0", "import.duration:p95-v2_x", "x" * 128])
+def test_ordinary_keys_pass(key: str) -> None:
+    assert parse({"type": "count"}, key).key == key
+
+
+def test_notation_makes_no_new_version() -> None:
+    one = {"type": "count", "event": "a", "filter": None, "description": "x"}
+    assert canonical(one) == canonical({"event": "a", "type": "count", "description": "another"})
+    assert canonical({"group_by": ("a", "b")}) == canonical({"group_by": ["a", "b"]})
+
+
+def test_another_meaning_makes_a_new_version() -> None:
+    assert canonical({"type": "count", "event": "a"}) != canonical({"type": "count", "event": "b"})
+    assert canonical({"aggregations": ["sum", "avg"]}) != canonical({"aggregations": ["sum"]})

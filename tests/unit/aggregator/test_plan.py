@@ -1,0 +1,58 @@
+"""Which metrics and experiments are folded, and under which names."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.aggregator.domain.plan import UnitSeries, WindowSeries, exposure_series, result_series
+from tests.unit.aggregator.builders import ORGANISATION, definition, experiment, plan_of
+
+
+def test_each_measure_has_a_series_that_names_its_version() -> None:
+    plan = plan_of(
+        definition("n", version=4, scale=2),
+        definition("r", type="ratio", numerator={"event": "a"}, denominator={}),
+    )
+    assert plan.window_series() == [
+        WindowSeries(ORGANISATION, "n", 4, "value", 2),
+        WindowSeries(ORGANISATION, "r", 1, "numerator", 6),
+        WindowSeries(ORGANISATION, "r", 1, "denominator", 6),
+    ]
+    assert [m.measure.component for m in plan.measures] == ["value", "numerator", "denominator"]
+
+
+def test_an_experiment_counts_by_unit_the_metrics_it_lists() -> None:
+    plan = plan_of(definition("listed", version=2), definition("other"), experiment(metrics=("listed", "undefined")))
+    listed, other = plan.measures
+    assert other.units == ()
+    (unit_plan,) = listed.units
+    assert unit_plan.series == UnitSeries(ORGANISATION, "x", "listed", 2, "value", 6)
+    assert unit_plan.exposure == exposure_series(ORGANISATION, "x")
+    assert (unit_plan.unit_kind, unit_plan.until) == ("user", None)
+
+
+def test_another_organisations_experiment_does_not_use_a_metric_of_the_same_key() -> None:
+    plan = plan_of(definition("m"), experiment(organisation="other", metrics=("m",)))
+    assert plan.measures[0].units == ()
+    assert set(plan.experiments) == {("other", "x")}
+
+
+@pytest.mark.parametrize("status", ["draft", "cancelled"])
+def test_what_never_began_counts_nothing(status: str) -> None:
+    plan = plan_of(definition("m"), experiment(metrics=("m",), status=status))
+    assert plan.experiments == {}
+    assert plan.measures[0].units == ()
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "completed", "archived"])
+def test_what_has_begun_is_checked_against_its_variants_metrics_and_end(status: str) -> None:
+    plan = plan_of(experiment(unit="job", metrics=("m",), status=status, ended_at=77))
+    found = plan.experiments[ORGANISATION, "x"]
+    assert found.variants == {"control", "treatment"}
+    assert found.metrics == {"m"}
+    assert (found.unit_kind, found.until) == ("job", 77)
+
+
+def test_exposures_and_results_have_series_of_their_own() -> None:
+    assert exposure_series("o", "x") == UnitSeries("o", "x", "", 1, "value", 0)
+    assert result_series("o", "x", "revenue") == UnitSeries("o", "x", "revenue", 1, "value", 6)

@@ -1,0 +1,48 @@
+"""Figures go to programs as rows of one shape, and to people as a table with ratios."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.results import Measurement, table, write_json
+
+FAST = Measurement("aggregator", "W1", "fast", "all of it", 1_000_000, 500.0, 250.0, 64 * 1024 * 1024)
+SLOW = Measurement("aggregator", "W1", "slow", "nothing", 100, 1.0, 1.0, 32 * 1024 * 1024)
+
+
+def test_every_figure_is_a_row_with_the_six_agreed_fields(tmp_path: Path) -> None:
+    write_json(tmp_path / "out.json", [FAST, SLOW])
+
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert {tuple(row) for row in rows} == {("bench", "workload", "system", "metric", "value", "unit")}
+    assert {(r["bench"], r["workload"]) for r in rows} == {("aggregator", "W1")}
+    of_fast = {r["metric"]: (r["value"], r["unit"]) for r in rows if r["system"] == "fast"}
+    assert of_fast == {
+        "events_per_s": (2_000.0, "events/s"),
+        "cpu_per_event": (250.0, "µs"),
+        "peak_memory": (64.0, "MiB"),
+        "events": (1_000_000, "events"),
+    }
+
+
+def test_the_table_shows_rates_as_multiples_of_the_baseline_and_what_each_guarantees() -> None:
+    shown = _text([FAST, SLOW], baseline="slow")
+    assert "1,000,000" in shown
+    assert "2,000" in shown
+    assert "20.0" in shown
+    assert "fast: all of it" in shown
+    assert "slow: nothing" in shown
+
+
+def test_without_the_baseline_there_are_no_multiples() -> None:
+    assert "20.0" not in _text([FAST], baseline="slow")
+
+
+def _text(measurements: list[Measurement], *, baseline: str) -> str:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table("aggregator", measurements, baseline=baseline))
+    return captured.get()
