@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaError
 
 from services.aggregator.catalogue import Catalogue
 from services.aggregator.domain.batch import Batch, Record, Rejected, Verdicts, judge, read_batch
-from services.aggregator.domain.fold import Deltas, fold
+from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.fold import fold
 from services.aggregator.domain.plan import Plan
 from services.aggregator.domain.seen import SeenIds
 from services.aggregator.store.series import SeriesIds

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.aggregator.domain.fold import Exposure, UnitlessResult, UnitValues
+from services.aggregator.domain.deltas import Exposure, UnitlessResult, UnitValues
 from services.aggregator.domain.plan import UnitSeries
 from shared.clock import SECOND
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -27,9 +28,8 @@ NO_WATERMARK = 0
 """Before a partition's first event nothing is late."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record: `broker_time` in µs since the epoch (LogAppendTime)."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One Kafka record: `broker_time` in µs since the epoch (LogAppendTime). Cheap to make by the million."""
 
     offset: int
     broker_time: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from services.aggregator.domain.event import DecodedEvent
@@ -45,6 +46,15 @@ class Path:
             return part
 
         return walk
+
+    def read(self, events: Sequence[DecodedEvent]) -> list[Any]:
+        """The path's value of each event."""
+        if self.root == "properties" and len(self.steps) == 1:
+            name = self.steps[0]
+            return [event.properties.get(name) for event in events]
+        if not self.steps:
+            return [*map(attrgetter(self.root), events)]
+        return [*map(self.getter(), events)]
 
 
 def parse_path(text: object, place: str) -> Path:

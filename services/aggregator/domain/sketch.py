@@ -41,7 +41,11 @@ def buckets_of(scaled: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
 
 def encode(counts: Mapping[int, int]) -> bytes:
     """Ten bytes a bucket, in bucket order: equal contents give equal bytes."""
-    record = np.array(sorted(counts.items()), dtype=_RECORD)
+    record = np.empty(len(counts), dtype=_RECORD)
+    if counts:
+        buckets = sorted(counts)
+        record["bucket"] = buckets
+        record["count"] = [counts[bucket] for bucket in buckets]
     return record.tobytes()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from services.aggregator.domain.fold import OrganisationCounters, SeriesCounters
+from services.aggregator.domain.deltas import OrganisationCounters, SeriesCounters
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.store.series import SeriesIds
 from shared.postgres import Connection

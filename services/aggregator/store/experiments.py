@@ -20,7 +20,7 @@ from services.aggregator.domain.attribution import (
     counts_from,
     earliest,
 )
-from services.aggregator.domain.fold import Deltas
+from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.plan import UnitSeries
 from services.aggregator.store.series import SeriesIds
 from shared.postgres import Connection

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.aggregator.domain.batch import Batch, Verdicts
-from services.aggregator.domain.fold import Deltas
+from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.seen import digest
 from services.aggregator.store import counters, experiments, shards, windows
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.windows import WindowState
-from shared.clock import MINUTE
 from shared.postgres import Pool
 
 
@@ -51,7 +50,7 @@ async def apply_batch(
 ) -> Applied:
     """Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes."""
     shard, revision = row.shard, batch.next_offset
-    rolled_through = max(row.rolled_through, verdicts.watermark - verdicts.watermark % MINUTE)
+    rolled_through = max(row.rolled_through, windows.closed_through(verdicts.watermark))
     async with pool.acquire() as connection:
         await ids.register_units(connection, experiments.unit_series(deltas))
         async with connection.transaction():

@@ -1,9 +1,10 @@
-"""Window rows: minutes as batches bring them, rolled up once their minute is closed.
+"""Window rows: minutes as batches bring them, rolled up five at a time once they are closed.
 
-    rolled_through ─┐        watermark ─┐
-    … 12:00  12:01  │ 12:02  12:03  …   │
-      minute + rolls│  minute rows only │ minutes before the watermark's are rolled by the batch that moves it there
+    rolled_through ─┐               watermark ─┐
+    … 11:58  11:59  │ 12:00  …  12:04  12:05   │
+      minute + rolls│     minute rows only     │ 12:00 to 12:04 are rolled by the batch that moves it past 12:06
 
+The minute in between lets events that are a little out of order find their minute not yet rolled.
 Invariant: for every width, the rolls of a shard hold exactly its minutes before `rolled_through`.
 """
 
@@ -13,14 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.aggregator.domain import sketch
-from services.aggregator.domain.fold import WindowDelta
+from services.aggregator.domain.deltas import WindowDelta
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.store.series import SeriesIds
-from shared.clock import SECOND, to_datetime
+from shared.clock import MINUTE, SECOND, to_datetime
 from shared.postgres import Connection
 
 ROLL_WIDTHS = (300, 900, 3_600, 86_400)
 """Seconds; minutes themselves are not rolled."""
+_ROLL_STEP = ROLL_WIDTHS[0] * SECOND
+_ROLL_DELAY = MINUTE
+
+
+def closed_through(watermark: int) -> int:
+    """Before which time (µs) minutes are rolled once the shard's watermark is here: a multiple of five minutes."""
+    settled = watermark - _ROLL_DELAY
+    return max(0, settled - settled % _ROLL_STEP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from services.aggregator.domain.attribution import (
     counts_from,
     earliest,
 )
-from services.aggregator.domain.fold import Exposure, UnitlessResult, UnitValues
+from services.aggregator.domain.deltas import Exposure, UnitlessResult, UnitValues
 from services.aggregator.domain.plan import UnitSeries, exposure_series
 from shared.clock import SECOND
 from tests.unit.aggregator.builders import NOW, bounded

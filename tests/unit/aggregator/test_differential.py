@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain.batch import Record, judge, read_batch
-from services.aggregator.domain.fold import Deltas, fold
+from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.fold import fold
 from services.aggregator.domain.metrics import parse_definition
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, make_plan
 from services.aggregator.domain.seen import SeenIds

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.aggregator.domain.fold import Deltas, SeriesCounters, WindowDelta, fold
+from services.aggregator.domain.deltas import Deltas, SeriesCounters, WindowDelta
+from services.aggregator.domain.fold import fold
 from services.aggregator.domain.plan import Plan, exposure_series, result_series
 from shared.clock import MINUTE, SECOND
 from tests.unit.aggregator.builders import (

@@ -72,6 +72,10 @@ def api() -> FastAPI:
     return found
 
 
+async def bare_bug(scope: AsgiScope, receive: Receive, send: Send) -> None:
+    raise ZeroDivisionError()
+
+
 async def echo(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await send_response(send, 200, b"%d" % len(await read_body(receive)), headers={"X-Echo": "yes"})
 
@@ -91,7 +95,8 @@ class Service:
         fast = api()
 
         async def routes(scope: AsgiScope, receive: Receive, send: Send) -> None:
-            await (echo if scope["path"] in ("/echo", "/open") else fast)(scope, receive, send)
+            bare = {"/echo": echo, "/open": echo, "/bare-bug": bare_bug}
+            await bare.get(scope["path"], fast)(scope, receive, send)
 
         self.app: AsgiApp = service_app(
             routes,
@@ -307,8 +312,9 @@ async def test_requests_are_counted_by_method_and_status_and_nothing_else(servic
     assert service.registry.get_sample_value("tidegate_http_request_seconds_count") == 11
 
 
-async def test_a_fault_of_ours_is_counted_as_one(service: Service) -> None:
-    assert (await service.request("GET", "/bug")).status_code == 500
+@pytest.mark.parametrize("path", ["/bug", "/bare-bug"])
+async def test_a_fault_of_ours_is_counted_as_one(service: Service, path: str) -> None:
+    assert (await service.request("GET", path)).status_code == 500
     assert service.counted("GET", 500) == 1
 
 

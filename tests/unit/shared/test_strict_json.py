@@ -53,6 +53,7 @@ VIOLATIONS: dict[str, tuple[bytes, Violation]] = {
     "surrogates the wrong way round": (b'["\\udc00\\ud800"]', Violation.SURROGATE),
     "lone surrogate as a name": (b'{"\\ud800": 1}', Violation.SURROGATE),
     "65 deep": (nested(MAX_DEPTH + 1), Violation.DEPTH),
+    "65 objects deep": (b'{"a":' * MAX_DEPTH + b"{}" + b"}" * MAX_DEPTH, Violation.DEPTH),
     "100,000 deep": (nested(100_000), Violation.DEPTH),
 }
 

@@ -30,7 +30,7 @@ def test_a_line_names_its_service_level_and_logger() -> None:
 ODD = [1, "ü", "\ud800", None, {"a": [1]}, {1: "x"}, {(1, 2): 3}, 2**70, b"\xff", object(), {1, 2}, float("nan")]
 
 
-@pytest.mark.parametrize("value", ODD, ids=ascii)
+@pytest.mark.parametrize("value", ODD, ids=lambda v: type(v).__name__)
 def test_extra_fields_stand_beside_the_message_whatever_they_are(value: object) -> None:
     assert "found" in line("x", found=value)
 
