@@ -11,12 +11,17 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import settings
 
 from deploy.local.migrations import migrate
 from deploy.local.stack import LocalStack
 from shared.kafka import create_topics
 from tests.backends import Backends, containers, docker_answers, embedded
 from tests.waiting import eventually
+
+# A busy machine is no finding.
+settings.register_profile("tidegate", deadline=None)
+settings.load_profile("tidegate")
 
 # Clients that wait for a broker to come up complain at every attempt.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

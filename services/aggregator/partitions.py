@@ -72,7 +72,7 @@ class Partitions:
             await asyncio.wait(tasks, timeout=_REVOKE_SECONDS)
         for p in gone:
             del self._folders[p]
-        self._tools.updates.forget(gone)
+        await self._tools.updates.forget(gone)
 
     async def submit(self, batch: RecordBatch) -> None:
         """Queues a batch for its partition; one that is no longer ours is dropped."""

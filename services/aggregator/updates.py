@@ -43,6 +43,7 @@ class Updates:
         self._pending: dict[str, MetricUpdate] = {}
         self._revisions: dict[int, int] = {}
         """Shard → revision up to which all changes are pending or published."""
+        self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
@@ -63,9 +64,16 @@ class Updates:
             self._put(totals_update(totals, shard, self._clock()))
         self._revisions[shard.shard] = shard.next_offset
 
-    def forget(self, shards: Iterable[int]) -> None:
-        """Drops what is pending of shards that are no longer ours; the new owner republishes it."""
+    async def forget(self, shards: Iterable[int]) -> None:
+        """Drops what is pending of shards that are no longer ours; the new owner republishes it.
+
+        Returns when nothing of them is on its way, so that no old state follows the new owner's.
+        """
         gone = set(shards)
+        async with self._flushing:
+            self._drop(gone)
+
+    def _drop(self, gone: set[int]) -> None:
         self._pending = {k: u for k, u in self._pending.items() if u.shard not in gone}
         for shard in gone:
             self._revisions.pop(shard, None)
@@ -76,7 +84,8 @@ class Updates:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
-            await self._flush()
+            async with self._flushing:
+                await self._flush()
 
     async def _flush(self) -> None:
         taken, self._pending = self._pending, {}

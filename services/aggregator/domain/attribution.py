@@ -7,8 +7,8 @@
     grace           decides
 
 An exposure that turns out to be earlier takes over the values that waited since then. A unit seen in two variants is
-conflicted for good: what it gave to unit sums is taken back, and it gives nothing more. Observations (event by event)
-keep what such units gave before.
+conflicted for good: what it gave to unit sums is taken back, and it gives nothing more to them. Observations, event
+by event, include such units, under the variant that was known when each event came.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ GRACE = DAY
 """How far behind its partition's watermark an event may lie and still count. Shorter than minute rows live."""
 
 NO_WATERMARK = 0
-"""Before a partition's first event nothing is late."""
+"""A partition's watermark before its first event: long before any event, so nothing is late."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -111,5 +111,5 @@ def judge(batch: Batch, watermark: int, seen: SeenIds, grace: int = GRACE) -> Ve
     duplicate = seen.is_duplicate(batch.digests, minutes)
     advanced = np.maximum.accumulate(np.concatenate([[watermark], np.minimum(batch.times, batch.broker_times)]))
     before = advanced[:-1]
-    late = ~duplicate & (before != NO_WATERMARK) & (batch.times < before - grace)
+    late = ~duplicate & (batch.times < before - grace)
     return Verdicts(~duplicate & ~late, duplicate, late, int(advanced[-1]), minutes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.aggregator.domain.batch import NO_WATERMARK
 from services.aggregator.domain.seen import WINDOW_MINUTES, SeenIds, from_bytes
 from shared.postgres import Connection
 
@@ -45,9 +46,10 @@ async def create_shard(connection: Connection, shard: int, first_offset: int, ge
     """Starts a partition that was never folded at its first record; does nothing if the row is there."""
     await connection.execute(
         "INSERT INTO shards (shard, next_offset, watermark, rolled_through, generation) "
-        "VALUES ($1, $2, 0, 0, $3) ON CONFLICT DO NOTHING",
+        "VALUES ($1, $2, $3, $3, $4) ON CONFLICT DO NOTHING",
         shard,
         first_offset,
+        NO_WATERMARK,
         generation,
     )
 
