@@ -36,12 +36,12 @@ def spare_core() -> int | None:
 
 
 class Measured:
-    """A running program. `name` is for messages, `log` holds what it says on standard error."""
+    """A running program. `name` is for messages, `log` is what it says on standard error."""
 
     def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
-        self.name = name
+        self._name = name
         self._child = child
-        self.log = log
+        self._log = log
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Its standard output, as it comes. Raises BenchError when the program ends before it is told to."""
@@ -52,8 +52,12 @@ class Measured:
 
     async def death(self) -> BenchError:
         """What to raise about a program that ended by itself; waits for its end."""
-        code = await self._child.wait()
-        return BenchError(f"{self.name} ended with {code}. The end of {self.log}:\n{log_tail(self.log)}")
+        return self.failure(f"ended with {await self._child.wait()}")
+
+    def failure(self, what: str) -> BenchError:
+        """What to raise about the program, with its last words: its log goes with the run."""
+        words = log_tail(self._log)
+        return BenchError(f"{self._name} {what}." + (f" It said last:\n{words}" if words else ""))
 
     @property
     def has_ended(self) -> bool:
@@ -65,7 +69,7 @@ class Measured:
             status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8", errors="replace")
             stat = Path(f"/proc/{self._child.pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            raise BenchError(f"the system does not say what {self.name} uses: {error}") from error
+            raise BenchError(f"the system does not say what {self._name} uses: {error}") from error
         return parse_usage(status, stat, os.sysconf("SC_CLK_TCK"))
 
     async def stop(self) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 
 from bench.aggregator.counted import cursors
 from bench.aggregator.peers.protocol import Done, Progress, Started, Task, read_line
-from bench.processes import BenchError, Measured, Usage, measured
+from bench.processes import Measured, Usage, measured
 from bench.progress import Completed
 from deploy.local.ports import is_free, random_candidates
 from deploy.local.readiness import is_ready
@@ -107,7 +107,7 @@ async def _follow(peer: Measured, completed: Completed) -> Run:
             async with asyncio.timeout(_STALL_SECONDS):
                 line = read_line(await anext(lines))
         except TimeoutError:
-            raise BenchError(f"{peer.name} has not moved for {_STALL_SECONDS:g} s; see {peer.log}") from None
+            raise peer.failure(f"has not moved for {_STALL_SECONDS:g} s") from None
         match line:
             case Started():
                 before = peer.usage()
@@ -124,7 +124,7 @@ async def _until_ready(worker: Measured, port: int) -> None:
         if worker.has_ended:
             raise await worker.death()
         if time.monotonic() > deadline:
-            raise BenchError(f"{worker.name} is not ready after {_START_SECONDS:g} s; see {worker.log}")
+            raise worker.failure(f"is not ready after {_START_SECONDS:g} s")
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -147,7 +147,7 @@ async def _until_folded(
             moved, moved_at = folded, time.monotonic()
             completed(folded)
         elif time.monotonic() > moved_at + _STALL_SECONDS:
-            raise BenchError(f"{worker.name} stands at {found} of {ends} for {_STALL_SECONDS:g} s; see {worker.log}")
+            raise worker.failure(f"stands at {found} of {ends} for {_STALL_SECONDS:g} s")
         await asyncio.sleep(_POLL_SECONDS)
     completed(sum(ends.values()))
 

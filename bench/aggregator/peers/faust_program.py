@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import faust
 import uvloop
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.aggregator.peers.protocol import Done, Progress, Started, Task, task_from, tell
 
@@ -53,14 +54,31 @@ def new_app(name: str, task: Task) -> faust.App:
 
 def run(define: Callable[[Task, Meter], faust.App]) -> None:
     """Runs the app until this program is ended from outside."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     task = task_from(sys.argv[1:])
 
     async def serve() -> None:
         app = define(task, Meter(task.events))
+        await _create_changelogs(app, task)
         await app.start()
         await app.wait_until_stopped()
         raise RuntimeError(f"Faust stopped by itself: {app.crash_reason!r}")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
+
+
+async def _create_changelogs(app: faust.App, task: Task) -> None:
+    """Faust would create them itself, but now and then starts its agents before it knows their partitions."""
+    names = [table.changelog_topic.get_topic_name() for table in app.tables.values()]
+    if not names:
+        return
+    client = AIOKafkaAdminClient(bootstrap_servers=task.kafka)
+    await client.start()
+    try:
+        settings = {"cleanup.policy": "compact,delete"}
+        await client.create_topics([NewTopic(n, task.partitions, 1, topic_configs=settings) for n in names])
+        while not set(names) <= set(await client.list_topics()):
+            await asyncio.sleep(0.05)
+    finally:
+        await client.close()
