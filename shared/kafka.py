@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -150,12 +150,14 @@ class Replica(Generic[T]):
         self._clock = clock
         self._bootstrap = bootstrap
         self._consumer: AIOKafkaConsumer | None = None
+        self._offsets = _OffsetsClient(bootstrap)
         self._task: asyncio.Task[None] | None = None
         self._advanced = asyncio.Condition()
         self._failure: BaseException | None = None
 
     async def start(self) -> None:
         """Returns when everything that was published before the call has been applied."""
+        await self._offsets.start()
         self._consumer = await assigned_consumer(self._bootstrap, self._topic.name)
         await self._consumer.seek_to_beginning()
         self._task = asyncio.create_task(self._run(self._consumer), name=f"replica {self._topic.name}")
@@ -167,6 +169,7 @@ class Replica(Generic[T]):
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer is not None:
             await self._consumer.stop()
+        await self._offsets.stop()
 
     @property
     def failure(self) -> BaseException | None:
@@ -182,7 +185,7 @@ class Replica(Generic[T]):
         if consumer is None:
             raise RuntimeError("start() the replica first")
         asked_at = self._clock()
-        ends = await consumer.end_offsets(consumer.assignment())
+        ends = await self._offsets.ends(consumer.assignment())
         async with self._advanced:
             while not await self._reached(consumer, ends):
                 await self._advanced.wait()
@@ -237,14 +240,18 @@ class Tail:
         self._bootstrap = bootstrap
         self._topic = topic
         self._consumer: AIOKafkaConsumer | None = None
+        self._offsets = _OffsetsClient(bootstrap)
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        self._consumer = await assigned_consumer(self._bootstrap, self._topic)
+        await self._offsets.start()
+        # A seek waits for the fetch that is under way: keep that short.
+        self._consumer = await assigned_consumer(self._bootstrap, self._topic, fetch_max_wait_ms=100)
 
     async def stop(self) -> None:
         if self._consumer is not None:
             await self._consumer.stop()
+        await self._offsets.stop()
 
     async def read(self, per_partition: int, *, deadline: float = 5) -> Sequence[ConsumerRecord]:
         """Up to `per_partition` newest records of each partition, in offset order. Raises TimeoutError."""
@@ -254,8 +261,8 @@ class Tail:
         found: list[ConsumerRecord] = []
         async with self._reading, asyncio.timeout(deadline):
             partitions = consumer.assignment()
-            begins = await consumer.beginning_offsets(partitions)
-            ends = await consumer.end_offsets(partitions)
+            begins = await self._offsets.begins(partitions)
+            ends = await self._offsets.ends(partitions)
             missing = {p: end for p, end in ends.items() if end > begins[p]}
             for partition, end in missing.items():
                 consumer.seek(partition, max(begins[partition], end - per_partition))
@@ -273,18 +280,40 @@ class Tail:
         consumer = self._consumer
         if consumer is None:
             raise RuntimeError("start() the tail first")
-        ends = await consumer.end_offsets(consumer.assignment())
+        ends = await self._offsets.ends(consumer.assignment())
         return {partition.partition: end for partition, end in ends.items()}
 
 
-async def assigned_consumer(bootstrap: str, topic: str) -> AIOKafkaConsumer:
+class _OffsetsClient:
+    """Asks where partitions begin and end, on a connection of its own.
+
+    On a reader's connection the question would wait behind its long poll: up to half a second.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+
+    async def start(self) -> None:
+        await _start_patiently(self._consumer)
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def begins(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict(await self._consumer.beginning_offsets(partitions))
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict(await self._consumer.end_offsets(partitions))
+
+
+async def assigned_consumer(bootstrap: str, topic: str, *, fetch_max_wait_ms: int = 500) -> AIOKafkaConsumer:
     """Without a group: reads all partitions and commits nothing."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=500,
+        fetch_max_wait_ms=fetch_max_wait_ms,
     )
     await _start_patiently(consumer)
     async with asyncio.timeout(30):

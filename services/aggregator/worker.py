@@ -50,9 +50,16 @@ class WorkerError(Exception):
     """The worker cannot go on; a restart continues exactly where Postgres stands."""
 
 
+class TablelessApp(faust.App):
+    """Keeps no tables, so it needs no directories on disk either."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 def new_app(settings: Settings, events_topic: str, partitions: Partitions, gate: Gate) -> faust.App:
     """A Faust app without tables, web server or topic management: those are done elsewhere, or not needed."""
-    app = faust.App(
+    app = TablelessApp(
         GROUP,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         store="memory://",
