@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.alerting.domain.progress import Progress
 from services.alerting.domain.revisions import Bounds, LatestUpdates
-from services.alerting.metrics import MAX_SUBJECTS_SHOWN, AlertingMetrics, SeriesMetrics
+from services.alerting.metrics import MAX_SERIES_SHOWN, AlertingMetrics, SeriesMetrics
 from services.alerting.updates import UpdateReader
 from shared.clock import system_clock
 from shared.http import Server, new_api, service_app
@@ -37,7 +37,7 @@ async def main() -> None:
     configure_logging("alerting", settings.log_level)
     registry = CollectorRegistry()
     latest = LatestUpdates(Bounds())
-    progress = Progress(MAX_SUBJECTS_SHOWN)
+    progress = Progress(MAX_SERIES_SHOWN)
     registry.register(SeriesMetrics(latest, progress, system_clock))
     reader = UpdateReader(
         settings.kafka, latest=latest, progress=progress, metrics=AlertingMetrics(registry), clock=system_clock

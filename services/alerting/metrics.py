@@ -1,4 +1,4 @@
-"""Every metric of alerting. Subjects are users' names, so their number on this page is bounded."""
+"""Every metric of alerting. Series bear users' names, so their number on this page is bounded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from services.alerting.domain.progress import Progress
 from services.alerting.domain.revisions import LatestUpdates, Verdict
 from shared.clock import SECOND, Clock
 
-MAX_SUBJECTS_SHOWN = 1_000
-"""Label sets (subject and shard) on /metrics at most."""
+MAX_SERIES_SHOWN = 1_000
+"""Label sets (series and shard) on /metrics at most."""
 
 
 class AlertingMetrics:
@@ -33,8 +33,8 @@ class AlertingMetrics:
             registry=registry,
         )
         self.not_tracked = Counter(
-            "tidegate_alerting_subjects_overflow_total",
-            "Updates of subjects whose revision is not shown because too many are",
+            "tidegate_alerting_series_overflow_total",
+            "Updates of series whose revision is not shown because too many are",
             registry=registry,
         )
         self.position_lag = Gauge(
@@ -54,16 +54,16 @@ class SeriesMetrics(Collector):
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
-        labels = ["organisation", "kind", "subject", "shard"]
+        labels = ["organisation", "kind", "subject", "series", "shard"]
         revision = GaugeMetricFamily(
-            "tidegate_alerting_revision", "Highest revision of a subject's series in a shard", labels=labels
+            "tidegate_alerting_revision", "Highest revision of a series in a shard", labels=labels
         )
         lag = GaugeMetricFamily(
             "tidegate_alerting_lag_seconds", "Present time minus the watermark at that revision", labels=labels
         )
         now = self._clock()
-        for subject, reached in self._progress:
-            values = [subject.organisation, subject.subject_kind, subject.subject, str(subject.shard)]
+        for series, reached in self._progress:
+            values = [series.organisation, series.subject_kind, series.subject, series.series, str(series.shard)]
             revision.add_metric(values, reached.revision)
             lag.add_metric(values, (now - reached.watermark) / SECOND)
         kept = GaugeMetricFamily("tidegate_alerting_series", "Series whose latest update is kept")
