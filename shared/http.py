@@ -261,7 +261,7 @@ def service_app(
             await send(message)
 
         try:
-            _authenticate(scope, keys, needed)
+            _authenticate(scope, keys, needed, ready)
             await routes(scope, _limited(scope, receive, max_body), observed_send)
         except Problem as problem:
             await send_problem(observed_send, problem)
@@ -289,11 +289,13 @@ async def _answer_operational(scope: AsgiScope, send: Send, registry: CollectorR
     return True
 
 
-def _authenticate(scope: AsgiScope, keys: KeyRing, needed: Needed) -> None:
+def _authenticate(scope: AsgiScope, keys: KeyRing, needed: Needed, ready: Ready) -> None:
     wanted = needed(scope["method"], scope["path"])
     if wanted is None:
         return
     found = keys.identify(_presented_key(scope["headers"]))
+    if found is Refusal.UNKNOWN and (waiting_for := ready()) is not None:
+        raise unavailable(waiting_for, reason="not_ready")  # the key may be one that has not reached us yet
     if isinstance(found, Refusal):
         raise Problem(
             401,

@@ -130,6 +130,10 @@ class Publisher:
         return producer
 
 
+class ReplicaStoppedError(Exception):
+    """A replica's reader has ended: waiting or asking again does not help, only a new replica does."""
+
+
 class Replica(Generic[T]):
     """A local copy of a compacted topic: every key's latest message, kept current in the background.
 
@@ -179,7 +183,7 @@ class Replica(Generic[T]):
     async def catch_up(self) -> int:
         """Waits until all that was published before the call is applied; returns the time of the call.
 
-        Raises KafkaError when the brokers do not answer, or what ended the background reader.
+        Raises KafkaError when the brokers do not answer, ReplicaStoppedError if the background reader has ended.
         """
         consumer = self._consumer
         if consumer is None:
@@ -190,7 +194,7 @@ class Replica(Generic[T]):
             while not await self._reached(consumer, ends):
                 await self._advanced.wait()
         if self._failure is not None:
-            raise self._failure
+            raise ReplicaStoppedError(f"the copy of {self._topic.name} is no longer kept") from self._failure
         return asked_at
 
     async def _reached(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:

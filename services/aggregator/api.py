@@ -11,13 +11,14 @@ from fastapi import Depends, FastAPI, Path, Query
 from prometheus_client import CollectorRegistry
 
 from services.aggregator.definitions import Definitions
+from services.aggregator.domain.event import EARLIEST
 from services.aggregator.domain.metrics import Definition, percentile_of
 from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.readout import read
 from services.aggregator.queries import TOTAL, WIDTHS, Queries
 from services.aggregator.recent_events import RecentEvents
 from shared import topics
-from shared.clock import Clock, to_iso
+from shared.clock import SECOND, Clock, from_datetime, to_datetime, to_iso
 from shared.http import Problem, Server, new_api, principal_of, service_app
 from shared.kafka import Publisher, Replica, Tail
 from shared.keys import KeyRing, Principal
@@ -31,6 +32,7 @@ Width = Literal["1m", "5m", "15m", "1h", "1d", "total"]
 
 _PREFIX = "/api/v1/streaming-analytics"
 _MAX_WINDOWS = 1_000
+_EARLIEST = EARLIEST // SECOND
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
@@ -61,7 +63,10 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
         end: Annotated[datetime | None, Query(alias="to")] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_WINDOWS)] = 60,
     ) -> list[dict[str, Any]]:
-        """Windows of one metric, or of all, newest first: by default the last `limit` windows up to now."""
+        """Windows of one metric, or of all that have the aggregation, newest first.
+
+        By default the last `limit` windows up to now, else those that start at or after `from` and before `to`.
+        """
         if metric_name is None:
             wanted = await definitions.all(asker.organisation)
         else:
@@ -70,6 +75,7 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
         return [
             item
             for definition in wanted
+            if metric_name is not None or aggregation_type is None or _can_read(definition, aggregation_type)
             for item in await _windows(queries, definition, time_window, aggregation_type, begin, until, limit)
         ]
 
@@ -112,7 +118,8 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
             queries.organisation_totals(asker.organisation), queries.shards(), recent.end_offsets()
         )
         by_shard = {s["shard"]: s for s in shards}
-        begin, until = _range(clock, "1h", None, None, 1)
+        # Up to now: clocks that are ahead must not put a future hour in place of the present one.
+        begin, until = _range(clock, "1h", None, to_datetime(clock()), 1)
         metrics = [
             item
             for definition in await definitions.all(asker.organisation)
@@ -139,16 +146,15 @@ def _range(
     clock: Clock, width: str, start: datetime | None, end: datetime | None, limit: int
 ) -> tuple[datetime, datetime]:
     """[begin, until) of the windows to read: given, or the last `limit` windows and a day ahead (early clocks)."""
-    now = datetime.fromtimestamp(clock() / 1_000_000, UTC)
+    now = to_datetime(clock())
     until = _utc(end) if end else now + timedelta(days=2)
     if start is not None:
         return _utc(start), until
     if width == TOTAL:
         return datetime(2000, 1, 1, tzinfo=UTC), until
     seconds = WIDTHS[width]
-    newest = min(now, until)
-    aligned = datetime.fromtimestamp(newest.timestamp() // seconds * seconds, UTC)
-    return aligned - timedelta(seconds=seconds * (limit - 1)), until
+    newest = (min(from_datetime(now), from_datetime(until) - 1)) // SECOND
+    return to_datetime(max(_EARLIEST, newest - newest % seconds - seconds * (limit - 1)) * SECOND), until
 
 
 def _utc(moment: datetime) -> datetime:
@@ -168,7 +174,7 @@ async def _windows(
     limit: int,
 ) -> list[dict[str, Any]]:
     wanted = definition.aggregations if aggregation is None else (aggregation,)
-    if aggregation is not None and aggregation not in _readable(definition):
+    if aggregation is not None and not _can_read(definition, aggregation):
         if percentile_of(aggregation) is not None and definition.type == "value":
             hint = "percentiles need a histogram: add one to the metric's aggregations"
         else:
@@ -198,8 +204,13 @@ async def _windows(
     return items
 
 
+def _can_read(definition: Definition, aggregation: str) -> bool:
+    """A histogram gives percentiles of any rank."""
+    return aggregation in _readable(definition) or (definition.sketched and percentile_of(aggregation) is not None)
+
+
 def _readable(definition: Definition) -> tuple[str, ...]:
-    """What can be read: what was asked for, percentiles of any rank if there is a histogram, and the simple ones."""
+    """What a definition names, and the simple aggregations of its type."""
     simple = {"count": ("count",), "ratio": ("avg", "count"), "value": ("count", "sum", "avg", "min", "max")}
     percentiles = tuple(a for a in definition.aggregations if percentile_of(a) is not None)
     return tuple(dict.fromkeys((*simple[definition.type], *percentiles)))

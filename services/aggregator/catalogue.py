@@ -16,7 +16,7 @@ from shared.messages import Experiment, Metric
 logger = logging.getLogger(__name__)
 
 _SKEW = SECOND
-"""How far the brokers' clocks may be ahead of ours."""
+"""How far the brokers' clocks may be behind ours."""
 
 
 class Catalogue:

@@ -10,9 +10,11 @@ import logging
 from enum import Enum
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
 from services.aggregator.domain.metrics import Definition, canonical, parse_definition
+from services.aggregator.domain.problems import DefinitionError
 from shared import topics
 from shared.kafka import Publisher
 from shared.messages import Metric
@@ -21,6 +23,8 @@ from shared.postgres import RETRYABLE, Pool
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_MAX_SPEC = 64 * 1024
+"""Bytes: Kafka takes no message of more than a megabyte, and every event passes through every filter."""
 
 
 class Outcome(Enum):
@@ -52,6 +56,8 @@ class Definitions:
         Returns what happened and the version in force. Raises DefinitionError, or what `RETRYABLE` lists.
         """
         parse_definition(organisation, key, 1, spec)
+        if len(msgspec.json.encode(spec)) > _MAX_SPEC:
+            raise DefinitionError("spec", f"must have at most {_MAX_SPEC} bytes")
         async with self._pool.acquire() as connection, connection.transaction():
             present = await connection.fetchrow(
                 "SELECT version, spec FROM metrics WHERE organisation = $1 AND key = $2 FOR UPDATE", organisation, key
@@ -91,18 +97,21 @@ class Definitions:
         return [parse_definition(organisation, key, version, spec) for key, version, spec in rows]
 
     async def _publish(self, organisation: str, key: str) -> None:
-        row = await self._pool.fetchrow(
-            "SELECT version, spec FROM metrics WHERE organisation = $1 AND key = $2", organisation, key
-        )
-        message = Metric(organisation=organisation, key=key, version=row["version"], spec=row["spec"])
-        await self._publisher.publish(topics.METRICS, message)
-        await self._pool.execute(
-            "UPDATE metrics SET published_version = greatest(published_version, $3) "
-            "WHERE organisation = $1 AND key = $2",
-            organisation,
-            key,
-            row["version"],
-        )
+        """Until what was published last is the version in force: compaction keeps the last record of a key."""
+        version = None
+        while version is None:
+            row = await self._pool.fetchrow(
+                "SELECT version, spec FROM metrics WHERE organisation = $1 AND key = $2", organisation, key
+            )
+            message = Metric(organisation=organisation, key=key, version=row["version"], spec=row["spec"])
+            await self._publisher.publish(topics.METRICS, message)
+            version = await self._pool.fetchval(
+                "UPDATE metrics SET published_version = $3 "
+                "WHERE organisation = $1 AND key = $2 AND version = $3 RETURNING version",
+                organisation,
+                key,
+                row["version"],
+            )
 
     async def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 
 from services.aggregator.domain.batch import GRACE
+from services.aggregator.store import shards, windows
 from shared.clock import DAY, Clock, to_datetime
 from shared.postgres import RETRYABLE, Pool
 
@@ -49,11 +50,14 @@ class Maintenance:
                     day = today + timedelta(days=ahead)
                     if day not in present:
                         await self._add_day(connection, day)
+                await self._roll_what_expires(connection, windows.closed_through(now - (KEEP_DAYS - 1) * DAY))
                 for day in sorted(present):
                     if day < today - timedelta(days=KEEP_DAYS):
                         await connection.execute(f"DROP TABLE {_table(day)}")
                 await connection.execute(
-                    "DELETE FROM window_minutes_rest WHERE minute < $1", to_datetime(now - KEEP_DAYS * DAY)
+                    "DELETE FROM window_minutes_rest m USING shards h WHERE h.shard = m.shard "
+                    "AND m.minute < least($1, to_timestamp(h.rolled_through / 1000000))",
+                    to_datetime(now - KEEP_DAYS * DAY),
                 )
                 await self._drop_expired_waiting(connection)
             finally:
@@ -92,6 +96,20 @@ class Maintenance:
                 f"ALTER TABLE aggregator.window_minutes ATTACH PARTITION {_table(day)} "
                 f"FOR VALUES FROM ('{day} 00:00+00') TO ('{after} 00:00+00')"
             )
+
+    async def _roll_what_expires(self, connection: asyncpg.Connection, through: int) -> None:
+        """Minutes of a shard whose watermark stands still would go before they are in any longer window.
+
+        `through` is a day ahead of what goes.
+        """
+        for (shard,) in await connection.fetch(
+            "SELECT shard FROM shards WHERE rolled_through < $1 ORDER BY shard", through
+        ):
+            async with connection.transaction():
+                row = await shards.lock_shard(connection, shard)
+                if row is not None and row.rolled_through < through:
+                    await windows.roll_up(connection, shard, row.rolled_through, through)
+                    await shards.mark_rolled(connection, shard, through)
 
     async def _drop_expired_waiting(self, connection: asyncpg.Connection) -> None:
         """Values that no exposure within grace can claim any more."""

@@ -42,7 +42,9 @@ _ROLLED = """
            m.n, m.sum, m.min, m.max, m.sketch
     FROM window_minutes m JOIN window_series s ON s.id = m.series_id JOIN shards h ON h.shard = m.shard
     WHERE s.organisation = $1 AND s.metric = $2 AND s.version = $3
-      AND m.minute >= greatest($4, to_timestamp(h.rolled_through / 1000000)) AND m.minute < $5
+      AND m.minute >= greatest($4, to_timestamp(h.rolled_through / 1000000))
+      AND date_bin(make_interval(secs => $6::int), m.minute, 'epoch'::timestamptz) >= $4
+      AND date_bin(make_interval(secs => $6::int), m.minute, 'epoch'::timestamptz) < $5
 """
 
 

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 _MILLISECOND = SECOND // 1000
 _FORGET_EVERY = 1_000
 """Batches between deletions of expired ids."""
+_MAX_PAYLOAD = 1_400_000
+"""Bytes of a record that its dead letter quotes: base64 makes a third more, and Kafka takes two million."""
 
 
 class GapError(Exception):
@@ -200,15 +202,19 @@ def to_records(fetched: Sequence[Any], next_offset: int) -> list[Record]:
 
 
 def dead_letter(topic: str, partition: int, rejected: Rejected) -> DeadLetter:
-    record = rejected.record
+    """A record too large to be quoted whole is cut, and the letter says so: nothing else would let the log go on."""
+    record, detail = rejected.record, rejected.detail
+    payload = record.value or b""
+    if len(payload) > _MAX_PAYLOAD:
+        detail = f"{detail} (payload: the first {_MAX_PAYLOAD} of {len(payload)} bytes)"
     return DeadLetter(
         id=f"{topic}-{partition}-{record.offset}",
         organisation="",
         reason=rejected.reason.value,
-        detail=rejected.detail,
+        detail=detail,
         origin="kafka",
         partition=partition,
         offset=record.offset,
         received_at=record.broker_time,
-        payload=record.value or b"",
+        payload=payload[:_MAX_PAYLOAD],
     )

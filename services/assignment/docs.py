@@ -13,10 +13,10 @@ DOCS = "/api/docs"
 FILES = f"{DOCS}/files"
 
 _SERVICES = {
-    "ingest": "Ingest: events, dead letters, sources",
+    "ingest": "Ingest: events, dead letters",
     "assignment": "Assignment: experiments, variants, results, keys",
     "aggregator": "Aggregator: metrics, recent events, dashboard",
-    "alerting": "Alerting: alerts, rules, breakers",
+    "alerting": "Alerting: follows every metric",
 }
 
 

@@ -22,7 +22,8 @@ from shared.messages import Variant
 from shared.topics import EVENTS
 
 _Who = Annotated[Principal, Depends(principal_of)]
-_CLOSED = frozenset({Status.DRAFT, Status.ARCHIVED, Status.CANCELLED, Status.FAILED})
+_OPEN = frozenset({Status.RUNNING, Status.PAUSED})
+"""A result has the time at which it is recorded, and nothing counts that comes after an experiment's end."""
 
 
 def results_routes(directory: Directory, view: ResultsView, publisher: Publisher, clock: Clock) -> APIRouter:
@@ -33,7 +34,7 @@ def results_routes(directory: Directory, view: ResultsView, publisher: Publisher
         """Answered once Kafka has it. A resend with the same event_id counts once."""
         entry = _entry(directory, who, body.experiment_id)
         experiment = entry.rules.experiment
-        if entry.rules.status in _CLOSED:
+        if entry.rules.status not in _OPEN:
             raise Problem(409, entry.rules.not_running.value, f"the experiment is {experiment.status.upper()}")
         event = facts.result(
             experiment,

@@ -66,7 +66,13 @@ def ingest_api(dead_letters: Records) -> FastAPI:
 
     def whole_schema() -> dict[str, Any]:
         if api.openapi_schema is None:
-            schema = get_openapi(title=api.title, version=api.version, description=_DESCRIPTION, routes=api.routes)
+            schema = get_openapi(
+                title=api.title,
+                version=api.version,
+                openapi_version=api.openapi_version,
+                description=_DESCRIPTION,
+                routes=api.routes,
+            )
             _add_event_routes(schema)
             api.openapi_schema = schema
         return api.openapi_schema

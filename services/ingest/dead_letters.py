@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -26,6 +27,9 @@ PATH = "/api/v1/streaming-analytics/dead-letters"
 MAX_LIMIT = 10_000
 SEARCHED = 20_000
 """So many of the newest dead letters of all organisations are searched at most."""
+SEARCHED_BYTES = 32 * 1024 * 1024
+"""So large are they together at most: those that fill the topic must not fill the memory."""
+_FIRST_LOOK = 200
 
 
 class DeadLetterItem(BaseModel):
@@ -60,7 +64,7 @@ def dead_letter_routes(records: Records) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
         reason: Annotated[str | None, Query(description="Only those refused for this reason")] = None,
     ) -> DeadLetterList:
-        """The organisation's invalid events, newest first."""
+        """The organisation's invalid events, newest first: `limit` of them, or fewer if they are large."""
         try:
             items = await _newest(records, principal.organisation, reason, limit)
         except (KafkaError, TimeoutError):
@@ -72,13 +76,19 @@ def dead_letter_routes(records: Records) -> APIRouter:
 
 async def _newest(records: Records, organisation: str, reason: str | None, limit: int) -> list[DeadLetterItem]:
     """Looks further and further back until it has found enough or there is no more."""
-    depth = limit
+    depth = min(limit, _FIRST_LOOK)
     while True:
-        found = list(await records.read(depth))
-        items = [item for record in reversed(found) if (item := _item(record, organisation, reason)) is not None]
+        found = _newest_within(SEARCHED_BYTES, list(await records.read(depth)))
+        items = [item for record in found if (item := _item(record, organisation, reason)) is not None]
         if len(items) >= limit or len(found) < depth or depth >= SEARCHED:
             return items[:limit]
-        depth = min(depth * 5, SEARCHED)
+        depth = min(depth * 2, SEARCHED)
+
+
+def _newest_within(size: int, records: Sequence[ConsumerRecord]) -> list[ConsumerRecord]:
+    """Newest first, until their values are larger than `size` bytes."""
+    sizes = accumulate(len(record.value) for record in reversed(records))
+    return [record for record, total in zip(reversed(records), sizes, strict=True) if total <= size]
 
 
 def _item(record: ConsumerRecord, organisation: str, reason: str | None) -> DeadLetterItem | None:

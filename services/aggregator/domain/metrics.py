@@ -163,4 +163,6 @@ def canonical(spec: Any) -> Any:
         return {k: canonical(v) for k, v in sorted(spec.items()) if v is not None and k != "description"}
     if isinstance(spec, list | tuple):
         return [canonical(v) for v in spec]
+    if isinstance(spec, bool):
+        return "true" if spec else "false", bool  # true is not 1, though Python says so
     return spec

@@ -13,6 +13,8 @@ RESULT = "experiment_result"
 EXPOSURE_METRIC = ""
 """The experiment series that counts exposed units."""
 RESULT_SCALE = 6
+_RESULT_VERSION = 0
+"""Definitions begin at 1: a metric that an experiment takes on later never shares a series with recorded results."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,7 +85,7 @@ def exposure_series(organisation: str, experiment: str) -> UnitSeries:
 
 def result_series(organisation: str, experiment: str, metric: str) -> UnitSeries:
     """Results recorded over REST need no definition: their name is the metric."""
-    return UnitSeries(organisation, experiment, metric, 1, "value", RESULT_SCALE)
+    return UnitSeries(organisation, experiment, metric, _RESULT_VERSION, "value", RESULT_SCALE)
 
 
 def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experiment]) -> Plan:

@@ -9,7 +9,11 @@ from shared.postgres import Connection
 
 
 class SeriesIds:
-    """Ids of all series this process has met; ids never change, so they are kept for good."""
+    """Ids of all series this process has met; ids never change, so they are kept for good.
+
+    A database crash may take back the last transactions of a worker, but never an id that is kept here: it is
+    committed durably, or rows would be added under an id that means nothing, or something else.
+    """
 
     def __init__(self) -> None:
         self._windows: dict[WindowSeries, int] = {}
@@ -21,13 +25,11 @@ class SeriesIds:
     def unit(self, series: UnitSeries) -> int:
         return self._units[series]
 
-    def all_windows(self) -> list[int]:
-        return list(self._windows.values())
-
     async def register_windows(self, connection: Connection, wanted: Iterable[WindowSeries]) -> None:
         """Makes `window(s)` work for each; commits by itself: an id without rows harms nothing."""
         for s in sorted(set(wanted) - self._windows.keys()):
-            await connection.execute(
+            await _insert_durably(
+                connection,
                 "INSERT INTO window_series (organisation, metric, version, component, scale) "
                 "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
                 s.organisation,
@@ -48,7 +50,8 @@ class SeriesIds:
     async def register_units(self, connection: Connection, wanted: Iterable[UnitSeries]) -> None:
         """Makes `unit(s)` work for each; commits by itself, like `register_windows`."""
         for s in sorted(set(wanted) - self._units.keys()):
-            await connection.execute(
+            await _insert_durably(
+                connection,
                 "INSERT INTO experiment_series (organisation, experiment, metric, version, component, scale) "
                 "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
                 s.organisation,
@@ -67,3 +70,9 @@ class SeriesIds:
                 s.version,
                 s.component,
             )
+
+
+async def _insert_durably(connection: Connection, statement: str, *values: object) -> None:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL synchronous_commit = on")
+        await connection.execute(statement, *values)

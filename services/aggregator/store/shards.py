@@ -75,6 +75,10 @@ async def mark_published(connection: Connection, shard: int, revision: int) -> N
     )
 
 
+async def mark_rolled(connection: Connection, shard: int, rolled_through: int) -> None:
+    await connection.execute("UPDATE shards SET rolled_through = $2 WHERE shard = $1", shard, rolled_through)
+
+
 async def store_digests(connection: Connection, shard: int, first_offset: int, by_minute: dict[int, bytes]) -> None:
     await connection.executemany(
         "INSERT INTO id_digests (shard, minute, first_offset, digests) VALUES ($1, $2, $3, $4)",

@@ -50,18 +50,20 @@ async def apply_batch(
 ) -> Applied:
     """Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes."""
     shard, revision = row.shard, batch.next_offset
-    rolled_through = max(row.rolled_through, windows.closed_through(verdicts.watermark))
     async with pool.acquire() as connection:
         await ids.register_units(connection, experiments.unit_series(deltas))
         async with connection.transaction():
             present = await shards.lock_shard(connection, shard)
             if present is None or present.next_offset != row.next_offset:
                 raise CursorMovedError(present)
+            # Not what we remember: maintenance may have rolled on.
+            rolled_before = present.rolled_through
+            rolled_through = max(rolled_before, windows.closed_through(verdicts.watermark))
             await counters.note_starts(connection, shard, batch.first_offset, new_series)
             changed_windows = await windows.apply_windows(connection, shard, revision, deltas.windows, ids)
-            await windows.amend_rolls(connection, shard, deltas.windows, row.rolled_through, ids)
-            if rolled_through > row.rolled_through:
-                await windows.roll_up(connection, shard, row.rolled_through, rolled_through, ids)
+            await windows.amend_rolls(connection, shard, deltas.windows, rolled_before, ids)
+            if rolled_through > rolled_before:
+                await windows.roll_up(connection, shard, rolled_before, rolled_through)
             changed_totals = await experiments.apply_units(connection, shard, revision, deltas, ids)
             await counters.count_series(connection, shard, deltas.counters, ids)
             await counters.count_organisations(connection, shard, deltas.organisations)

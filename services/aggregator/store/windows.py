@@ -127,15 +127,15 @@ async def amend_rolls(
     await _add_to_rolls(connection, shard, late)
 
 
-async def roll_up(
-    connection: Connection, shard: int, rolled_through: int, new_rolled_through: int, ids: SeriesIds
-) -> None:
-    """Rolls the shard's minutes in [rolled_through, new_rolled_through), this batch's share included."""
+async def roll_up(connection: Connection, shard: int, rolled_through: int, new_rolled_through: int) -> None:
+    """Rolls the shard's minutes in [rolled_through, new_rolled_through), this batch's share included.
+
+    Of all series, also of definitions that are no longer in force.
+    """
     rows = await connection.fetch(
         "SELECT series_id, (extract(epoch FROM minute) * 1000000)::bigint, group_key, "
         "n, sum, sum_squares, min, max, sketch FROM window_minutes "
-        "WHERE series_id = ANY($1::int[]) AND shard = $2 AND minute >= $3 AND minute < $4",
-        ids.all_windows(),
+        "WHERE series_id = ANY(ARRAY(SELECT id FROM window_series)) AND shard = $1 AND minute >= $2 AND minute < $3",
         shard,
         to_datetime(rolled_through),
         to_datetime(new_rolled_through),

@@ -184,7 +184,7 @@ class _Log:
             return
         if experiment.ended_at is not None and event["time"] > experiment.ended_at:
             return
-        series = (event["organisation"], name, "1", "value", "6")
+        series = (event["organisation"], name, "0", "value", "6")
         unit = _unit(event, experiment.unit)
         if unit is not None:
             self.outcome.unit_values.append((experiment.key, series, unit, event["time"], value))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.domain.event import EARLIEST, MAX_AHEAD, DecodedEvent, Unreadable, decode_event
+from services.aggregator.domain.event import EARLIEST, MAX_AHEAD, MAX_DEPTH, DecodedEvent, Unreadable, decode_event
 from tests.unit.aggregator.builders import NOW, bounded, event
 
 
@@ -113,6 +113,20 @@ def test_odd_values_within_properties_spoil_nothing(text: str, expected: Any) ->
     found = decode_event(with_property(text), NOW)
     assert isinstance(found, DecodedEvent)
     assert found.properties == {"v": expected}
+
+
+def test_a_record_nested_deeper_than_anybody_could_show_is_a_dead_letter() -> None:
+    allowed, deep = ("[" * n + "]" * n for n in (MAX_DEPTH - 1, MAX_DEPTH))
+    assert isinstance(decode_event(with_property(allowed), NOW), DecodedEvent)
+    assert decode_event(with_property(deep), NOW) == (Unreadable.DEPTH, "nested deeper than 64")
+    assert isinstance(decode_event(with_property("[" + "[]," * 500 + "{}]"), NOW), DecodedEvent)
+
+
+def test_an_organisation_is_short_enough_for_a_primary_key() -> None:
+    assert isinstance(decode_event(raw(organisation="\U0001f600" * 200), NOW), DecodedEvent)
+    found = decode_event(raw(organisation="x" * 201), NOW)
+    assert isinstance(found, tuple)
+    assert found[0] is Unreadable.SCHEMA
 
 
 @pytest.mark.parametrize("time", [EARLIEST, NOW, NOW + MAX_AHEAD])

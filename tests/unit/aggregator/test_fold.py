@@ -91,6 +91,16 @@ def test_a_group_that_postgres_cannot_hold_makes_the_event_invalid_for_this_metr
     assert deltas.counters[plain] == SeriesCounters(counted=4)
 
 
+def test_a_group_too_long_for_a_primary_key_makes_the_event_invalid_for_this_metric() -> None:
+    wide = {"a": "\U0001f600" * 200, "b": "b", "c": "c"}
+    columns = {n: plan_of(definition(group_by=[f"properties.{c}" for c in "abc"[:n]])) for n in (1, 3)}
+    events = [event(properties=wide), event(properties={"a": "x" * 200, "b": "y" * 200, "c": "z" * 200})]
+    assert deltas_of(events, columns[1]).counters[columns[1].measures[0].series] == SeriesCounters(counted=2)
+    deltas = deltas_of(events, columns[3])
+    assert deltas.counters[columns[3].measures[0].series] == SeriesCounters(counted=1, invalid=1)
+    assert all(len(w.group.encode()) < 2_600 for w in deltas.windows)
+
+
 def test_a_value_of_the_wrong_type_is_invalid_and_an_absent_one_is_not_concerned() -> None:
     plan = plan_of(definition(type="value", value="properties.v"))
     events = [event(properties={"v": v}) for v in (1, "1", True, 2**70, None, 1e308)] + [event()]

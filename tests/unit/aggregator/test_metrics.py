@@ -142,6 +142,16 @@ def test_notation_makes_no_new_version() -> None:
     assert canonical({"group_by": ("a", "b")}) == canonical({"group_by": ["a", "b"]})
 
 
+def test_true_instead_of_one_makes_a_new_version() -> None:
+    def filtered(value: object) -> Any:
+        return canonical({"type": "count", "filter": {"path": "properties.x", "op": "in", "value": [value]}})
+
+    assert filtered(True) == filtered(True)
+    assert filtered(True) != filtered(1)
+    assert filtered(False) != filtered(0)
+    assert filtered(1) == filtered(1.0)
+
+
 def test_another_meaning_makes_a_new_version() -> None:
     assert canonical({"type": "count", "event": "a"}) != canonical({"type": "count", "event": "b"})
     assert canonical({"aggregations": ["sum", "avg"]}) != canonical({"aggregations": ["sum"]})

@@ -55,4 +55,12 @@ def test_what_has_begun_is_checked_against_its_variants_metrics_and_end(status: 
 
 def test_exposures_and_results_have_series_of_their_own() -> None:
     assert exposure_series("o", "x") == UnitSeries("o", "x", "", 1, "value", 0)
-    assert result_series("o", "x", "revenue") == UnitSeries("o", "x", "revenue", 1, "value", 6)
+    assert result_series("o", "x", "revenue") == UnitSeries("o", "x", "revenue", 0, "value", 6)
+
+
+def test_a_metric_taken_on_later_never_adds_to_results_recorded_under_its_name() -> None:
+    plan = plan_of(definition("revenue", version=1, scale=2), experiment(metrics=("revenue",)))
+    (unit_plan,) = plan.measures[0].units
+    recorded = result_series(ORGANISATION, "x", "revenue")
+    identity = ("organisation", "experiment", "metric", "version", "component")
+    assert any(getattr(unit_plan.series, name) != getattr(recorded, name) for name in identity)

@@ -136,6 +136,14 @@ def test_a_dead_letter_of_a_record_without_value_has_an_empty_payload() -> None:
     assert dead_letter("events.v1", 0, Rejected(record(0, None), Unreadable.EMPTY, "x")).payload == b""
 
 
+def test_a_dead_letter_of_a_record_that_fills_a_message_still_fits_into_one() -> None:
+    value = b"\xff" * 2_000_000
+    letter = dead_letter("events.v1", 0, Rejected(record(0, value), Unreadable.MALFORMED, "what is wrong"))
+    assert len(topics.DEAD_LETTERS.encode(letter)) < 1_900_000
+    assert value.startswith(letter.payload)
+    assert letter.detail == "what is wrong (payload: the first 1400000 of 2000000 bytes)"
+
+
 class Stamped(Fetched):
     """A fetched record; Kafka's timestamps are milliseconds."""
 

@@ -298,6 +298,17 @@ async def test_a_service_that_waits_is_alive_but_not_ready_and_says_for_what(ser
     assert (await service.request("GET", "/healthz", key=None)).status_code == 200
 
 
+async def test_a_key_that_a_starting_service_has_not_heard_of_yet_may_be_tried_again(service: Service) -> None:
+    service.waiting_for = "Kafka"
+    response = await service.request("GET", "/whoami", key=new_key())
+    assert assert_problem(response, 503, "not_ready")["detail"] == "Kafka"
+    assert response.headers["retry-after"] == "1"
+    assert_problem(await service.request("GET", "/whoami", key=None), 401, "key_missing")
+    assert (await service.request("GET", "/whoami")).status_code == 200
+    service.waiting_for = None
+    assert_problem(await service.request("GET", "/whoami", key=new_key()), 401, "key_unknown")
+
+
 async def test_requests_are_counted_by_method_and_status_and_nothing_else(service: Service) -> None:
     for i in range(5):
         await service.request("GET", f"/nowhere/{i}")

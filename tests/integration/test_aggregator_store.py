@@ -1,0 +1,247 @@
+"""What the aggregator keeps in Postgres, and its copies of definitions, without a worker around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from services.aggregator.definitions import Definitions, Outcome
+from services.aggregator.domain.batch import judge, read_batch
+from services.aggregator.domain.fold import fold
+from services.aggregator.domain.metrics import Definition
+from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.domain.problems import DefinitionError
+from services.aggregator.domain.seen import SeenIds
+from services.aggregator.maintenance import KEEP_DAYS, Maintenance
+from services.aggregator.queries import Queries
+from services.aggregator.store.series import SeriesIds
+from services.aggregator.store.shards import ShardRow, create_shard, load_shard
+from services.aggregator.store.transaction import apply_batch
+from shared import topics
+from shared.clock import DAY, HOUR, MINUTE, from_datetime, system_clock
+from shared.kafka import Publisher, Replica, ReplicaStoppedError
+from shared.messages import Metric
+from shared.postgres import Pool, create_pool
+from tests.unit.aggregator.builders import ORGANISATION, definition, event, plan_of, record
+from tests.waiting import eventually
+
+NOON = from_datetime(datetime(2026, 3, 2, 12, 0, tzinfo=UTC))
+
+
+@pytest_asyncio.fixture
+async def pool(postgres: str) -> AsyncIterator[Pool]:
+    """As a worker has it."""
+    pool = await create_pool(postgres, name="test", schema="aggregator", synchronous_commit=False)
+    yield pool
+    await pool.close()
+
+
+class Writer:
+    """A worker's part for one shard: each call folds and stores one batch of clicks at the given times."""
+
+    def __init__(self, pool: Pool, row: ShardRow) -> None:
+        self._pool = pool
+        self._ids = SeriesIds()
+        self.row = row
+
+    @classmethod
+    async def start(cls, pool: Pool, shard: int) -> Writer:
+        async with pool.acquire() as connection:
+            await create_shard(connection, shard, 0, "test")
+            row = await load_shard(connection, shard)
+        assert row is not None
+        return cls(pool, row)
+
+    async def store(self, metric: Definition, *times: int) -> None:
+        first = self.row.next_offset
+        batch = read_batch(
+            [
+                record(first + i, event(event_id=f"{self.row.shard}-{first + i}", time=time), max(times))
+                for i, time in enumerate(times)
+            ]
+        )
+        verdicts = judge(batch, self.row.watermark, SeenIds())
+        plan = plan_of(metric)
+        async with self._pool.acquire() as connection:
+            await self._ids.register_windows(connection, plan.window_series())
+        new = [self._ids.window(s) for s in plan.window_series()]
+        applied = await apply_batch(
+            self._pool, self.row, batch, verdicts, fold(batch, verdicts, plan), self._ids, new
+        )
+        self.row = applied.shard
+
+
+async def starts(pool: Pool, metric: Definition, width: str, begin: int, end: int) -> dict[str, int]:
+    """HH:MM of each window (its group is empty) → how many events are in it."""
+    windows = await Queries(pool).windows(metric, width, _moment(begin), _moment(end))
+    return {f"{w.start:%H:%M}" if w.start else "all": w.cells["value"].n for w in windows}
+
+
+async def total(pool: Pool, metric: Definition) -> int:
+    return (await starts(pool, metric, "total", 0, NOON + 100 * DAY)).get("all", 0)
+
+
+async def test_what_an_idle_partition_counted_last_outlives_its_minutes(pool: Pool) -> None:
+    metric = definition("idle")
+    writer = await Writer.start(pool, 1)
+    await Maintenance(pool, lambda: NOON).run_once()
+    await writer.store(metric, NOON, NOON + MINUTE)
+    assert await total(pool, metric) == 2
+    for days in (KEEP_DAYS - 1, KEEP_DAYS, KEEP_DAYS + 1, KEEP_DAYS + 2):
+        for offset in (0, MINUTE // 2, 11 * HOUR + 59 * MINUTE, 12 * HOUR, 12 * HOUR + MINUTE):
+            now = NOON + days * DAY + offset
+            await Maintenance(pool, lambda now=now: now).run_once()  # type: ignore[misc]  # a default binds it
+            assert await total(pool, metric) == 2, f"after {days} days"
+    left = await pool.fetchval("SELECT count(*) FROM window_minutes WHERE shard = 1")
+    assert left == 0, "the minutes themselves are gone"
+    # The writer does not know that its minutes were rolled meanwhile.
+    await writer.store(metric, NOON + MINUTE, NOON + 2 * MINUTE)
+    await writer.store(metric, NOON + 20 * DAY, NOON + 20 * DAY - 30 * MINUTE)
+    assert await total(pool, metric) == 6
+    assert (await starts(pool, metric, "5m", NOON, NOON + HOUR)) == {"12:00": 4}
+
+
+async def test_minutes_that_no_longer_window_holds_yet_are_not_deleted(pool: Pool) -> None:
+    metric = definition("backfilled")
+    await Maintenance(pool, lambda: NOON + 365 * DAY).run_once()
+    writer = await Writer.start(pool, 2)
+    await writer.store(metric, NOON)
+    connection = await pool.acquire()
+    try:
+        # As if the first event of a new partition came between the two steps of maintenance.
+        await connection.execute("UPDATE shards SET rolled_through = 0 WHERE shard = 2")
+        await connection.execute("DELETE FROM window_rolls WHERE shard = 2")
+    finally:
+        await pool.release(connection)
+    await Maintenance(pool, lambda: NOON + 365 * DAY).run_once()
+    assert await total(pool, metric) == 1
+
+
+async def test_a_definition_that_is_no_longer_in_force_is_rolled_up_by_a_worker_that_never_knew_it(
+    pool: Pool,
+) -> None:
+    old, new = definition("changed", version=1), definition("changed", version=2)
+    before = await Writer.start(pool, 3)
+    await before.store(old, NOON, NOON + MINUTE)
+    after = Writer(pool, before.row)
+    await after.store(new, NOON + HOUR)
+    rolled = await pool.fetch(
+        "SELECT r.width, sum(r.n)::int AS n FROM window_rolls r JOIN window_series s ON s.id = r.series_id "
+        "WHERE s.metric = 'changed' AND s.version = 1 GROUP BY 1 ORDER BY 1"
+    )
+    assert [tuple(row) for row in rolled] == [(300, 2), (900, 2), (3_600, 2), (86_400, 2)]
+
+
+async def test_a_window_is_given_whole_or_not_at_all_wherever_a_range_begins_and_ends(pool: Pool) -> None:
+    metric = definition("ranges")
+    writer = await Writer.start(pool, 4)
+    await writer.store(metric, *(NOON + m * MINUTE for m in range(10)))
+    for rolled in (False, True):
+        if rolled:
+            await writer.store(metric, NOON + HOUR)
+        assert await starts(pool, metric, "5m", NOON, NOON + 10 * MINUTE) == {"12:00": 5, "12:05": 5}
+        assert await starts(pool, metric, "5m", NOON + MINUTE, NOON + 10 * MINUTE) == {"12:05": 5}
+        assert await starts(pool, metric, "5m", NOON, NOON + 7 * MINUTE) == {"12:00": 5, "12:05": 5}
+        assert await starts(pool, metric, "5m", NOON, NOON + 5 * MINUTE) == {"12:00": 5}
+        assert await starts(pool, metric, "1h", NOON + MINUTE, NOON + HOUR) == {}
+
+
+async def test_the_id_of_a_series_is_on_disk_before_rows_are_added_under_it(pool: Pool) -> None:
+    ids = SeriesIds()
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("SHOW synchronous_commit") == "off"
+        for version in range(20):
+            written = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+            await ids.register_windows(connection, [WindowSeries(ORGANISATION, "durable", version, "value", 6)])
+            assert await connection.fetchval("SELECT pg_current_wal_flush_lsn() > $1::pg_lsn", written)
+        assert await connection.fetchval("SHOW synchronous_commit") == "off", "batches stay fast"
+
+
+class SlowPublisher(Publisher):
+    """Remembers what was published, in order; the first message waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.versions: list[int] = []
+        self.go = asyncio.Event()
+        self._calls = 0
+
+    async def publish(self, topic: Any, message: Any, *, deadline: float = 10) -> tuple[int, int]:
+        self._calls += 1
+        if self._calls == 1:
+            await self.go.wait()
+        self.versions.append(message.version)
+        return 0, len(self.versions)
+
+
+async def test_the_version_in_force_is_published_last_even_if_an_older_one_is_slow(pool: Pool) -> None:
+    publisher = SlowPublisher()
+    definitions = Definitions(pool, publisher)
+    first = asyncio.create_task(definitions.put(ORGANISATION, "raced", {"type": "count", "event": "a"}))
+
+    async def stored() -> bool:
+        return await definitions.get(ORGANISATION, "raced") is not None
+
+    await eventually(stored, "the first version is stored")
+    assert await definitions.put(ORGANISATION, "raced", {"type": "count", "event": "b"}) == (Outcome.CHANGED, 2)
+    publisher.go.set()
+    assert await first == (Outcome.CREATED, 1)
+    assert publisher.versions[-1] == 2, "a copy that starts now keeps the last record of each key"
+    assert await pool.fetchval("SELECT published_version FROM metrics WHERE key = 'raced'") == 2
+
+
+async def test_a_definition_too_large_for_kafka_is_refused_and_holds_up_no_other(pool: Pool) -> None:
+    publisher = SlowPublisher()
+    publisher.go.set()
+    definitions = Definitions(pool, publisher)
+    conditions = [{"path": "properties.a", "value": i} for i in range(10_000)]
+    with pytest.raises(DefinitionError, match="at most 65536 bytes"):
+        await definitions.put(ORGANISATION, "huge", {"type": "count", "filter": {"any": conditions}})
+    assert await definitions.get(ORGANISATION, "huge") is None
+
+
+@pytest.mark.parametrize("fault", [OSError("disk"), ValueError("ours")], ids=["looks transient", "ours"])
+async def test_a_copy_whose_reader_has_ended_says_so_instead_of_something_worth_another_try(
+    kafka: str, fault: Exception
+) -> None:
+    def broken(_: Metric) -> None:
+        raise fault
+
+    publisher = Publisher(kafka)
+    await publisher.start()
+    replica = Replica(kafka, topics.METRICS, broken, clock=system_clock)
+    try:
+        await publisher.publish(topics.METRICS, Metric(organisation="o", key="k", version=1, spec={}))
+        with pytest.raises(ReplicaStoppedError):
+            await replica.start()
+        with pytest.raises(ReplicaStoppedError):
+            await replica.catch_up()
+        assert replica.failure is fault
+    finally:
+        await replica.stop()
+        await publisher.stop()
+
+
+async def test_shards_of_this_module_roll_exactly_the_minutes_before_their_mark(postgres: str) -> None:
+    connection = await asyncpg.connect(postgres)
+    try:
+        twice = await connection.fetch(
+            "SELECT m.series_id, m.shard FROM aggregator.window_minutes m "
+            "JOIN aggregator.shards h ON h.shard = m.shard "
+            "JOIN aggregator.window_rolls r ON r.series_id = m.series_id AND r.shard = m.shard AND r.width = 300 "
+            "AND m.minute >= r.start AND m.minute < r.start + interval '5 minutes' "
+            "WHERE m.minute >= to_timestamp(h.rolled_through / 1000000)"
+        )
+        assert twice == []
+    finally:
+        await connection.close()
+
+
+def _moment(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC)
