@@ -21,8 +21,12 @@ PLURALS = {
 }
 """Kind → its name in the API, in the order of sending: what others refer to comes first."""
 
+MAX_DEPTH = 64
+"""Services accept no deeper JSON."""
+
 SUFFIXES = (".yaml", ".yml", ".json")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SINGULARS = {plural: kind for kind, plural in PLURALS.items()}
 _ORDER = {kind: number for number, kind in enumerate(PLURALS)}
 
@@ -68,6 +72,8 @@ def parse(text: str, source: str) -> tuple[Document, ...]:
         contents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise DefinitionError(f"{source} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise DefinitionError(f"{source} is nested too deeply") from None
     return tuple(
         _document(content, source, number) for number, content in enumerate(contents, start=1) if content is not None
     )
@@ -94,25 +100,32 @@ def _document(content: object, source: str, number: int) -> Document:
         raise DefinitionError(f"{where}: kind must be one of {', '.join(PLURALS)}, not {kind!r}")
     if not isinstance(key, str) or not key:
         raise DefinitionError(f"{where}: key must be a text, not {key!r}")
+    _check_json(key, f"{where}: key")
     if not isinstance(spec, dict):
         raise DefinitionError(f"{where} ({kind} {key}): spec must be a mapping")
     _check_json(spec, f"{where} ({kind} {key}): spec")
     return Document(kind=kind, key=key, spec=spec, source=source, number=number)
 
 
-def _check_json(value: object, where: str) -> None:
+def _check_json(value: object, where: str, depth: int = 1) -> None:
     """YAML can say more than JSON; what cannot be sent is refused by name."""
+    if isinstance(value, dict | list) and depth > MAX_DEPTH:  # or an alias within its own anchor: endless
+        raise DefinitionError(f"{where[:200]}… is nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
                 raise DefinitionError(f"{where} has the key {name!r}, which must be a text: quote it")
-            _check_json(item, f"{where}.{name}")
+            _check_json(name, f"{where}: the key {name!r}")
+            _check_json(item, f"{where}.{name}", depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_json(item, f"{where}[{index}]")
+            _check_json(item, f"{where}[{index}]", depth + 1)
+    elif isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise DefinitionError(f"{where} holds half of a surrogate pair, which JSON cannot hold")
     elif isinstance(value, float) and not math.isfinite(value):
         raise DefinitionError(f"{where} is {value}, which JSON cannot hold")
-    elif not isinstance(value, str | int | float | bool | None):
+    elif not isinstance(value, int | float | None):
         raise DefinitionError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
 
 

@@ -61,14 +61,19 @@ def random_candidates(count: int = 500) -> Iterator[int]:
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen there now; connections of an ended server that linger do not count."""
+    return refusal_of(port, host) is None
+
+
+def refusal_of(port: int, host: str = "127.0.0.1") -> OSError | None:
+    """What the system says to a server that wants to listen there; None if it lets it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def holder_of(port: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
+
+import msgspec
 
 from deploy.local import children, gateway, kafka, migrations, ports, postgres, services
 from deploy.local.artifacts import LOCK_FILE, ArtifactError, fetch_jars, missing_jars, parse_lock
@@ -171,15 +174,18 @@ class LocalStack:
             logger.warning("port %d of %s was taken by %s; it now has %d", port, name, holder, choice.ports[name])
         chosen = dict(choice.ports)
         if self._with_services and self._port is not None:
-            if not ports.is_free(self._port, self._host):
-                raise StateError(_port_in_use(self._port, ports.holder_of(self._port)))
+            refusal = ports.refusal_of(self._port, self._host)
+            if refusal is not None:
+                raise StateError(_not_listening(self._host, self._port, refusal))
             chosen["gateway"] = self._port
         self._ports = {**self._ports, **chosen}
 
     def _make_secrets(self) -> str:
-        if self._with_services and not self.state.keys_file.exists():
-            keys = {scope: new_key() for scope in SCOPES}
-            write_private(self.state.keys_file, json.dumps(keys, indent=1).encode() + b"\n")
+        if self._with_services:
+            if not self.state.keys_file.exists():
+                keys = {scope: new_key() for scope in SCOPES}
+                write_private(self.state.keys_file, json.dumps(keys, indent=1).encode() + b"\n")
+            read_keys(self.state)
         if not self.state.password_file.exists():
             if self.state.is_complete("postgres", POSTGRES_VERSION):
                 raise StateError(f"{self.state.password_file} is missing: without it the database cannot be opened")
@@ -303,16 +309,26 @@ def fetch(cache: Path, reporter: Reporter) -> tuple[Path, ...]:
 
 
 def read_keys(state: StateDirectory) -> dict[str, str]:
-    """The admin, ingest and read keys. Raises `StateError` before the first start."""
+    """The admin, ingest and read keys. Raises `StateError` before the first start, or if the file is damaged."""
     try:
-        keys: dict[str, str] = json.loads(state.keys_file.read_text(encoding="utf-8"))
+        keys = msgspec.json.decode(state.keys_file.read_bytes(), type=dict[str, str])
     except FileNotFoundError as error:
         raise StateError(f"{state.keys_file} does not exist: `tidegate up` writes it on its first start") from error
+    except msgspec.MsgspecError as error:
+        raise StateError(_damaged_keys(state, str(error))) from error
+    if missing := [scope for scope in SCOPES if scope not in keys]:
+        raise StateError(_damaged_keys(state, f"no key for {', '.join(missing)}"))
     return keys
 
 
-def _port_in_use(port: int, holder: str | None) -> str:
+def _damaged_keys(state: StateDirectory, fault: str) -> str:
+    return f"{state.keys_file} is damaged ({fault}); restore it, or remove it, and the next start makes new keys"
+
+
+def _not_listening(host: str, port: int, refusal: OSError) -> str:
+    if refusal.errno != errno.EADDRINUSE:
+        return f"cannot listen on {host}, port {port}: {refusal.strerror}"
     return (
-        f"port {port} is already in use by {holder or 'another program'}; "
+        f"port {port} is already in use by {ports.holder_of(port) or 'another program'}; "
         f"stop that, or choose another port: tidegate up --port {port + 1}"
     )

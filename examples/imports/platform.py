@@ -114,7 +114,7 @@ def payload_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
     if payload is None and item.get("payload_base64"):
         try:
             payload = json.loads(base64.b64decode(item["payload_base64"]))
-        except ValueError:
+        except (ValueError, RecursionError):  # another client's rubbish, not an event of the run
             payload = None
     return payload if isinstance(payload, dict) else {}
 

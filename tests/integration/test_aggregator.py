@@ -125,6 +125,14 @@ HOSTILE: list[bytes | None] = [
     b'{"organisation":"hostile","event_id":"a","event_type":"t","time":1700000000000000} {}',
     b"[" * 100_000 + b"]" * 100_000,
     b'{"organisation":"hostile","event_id":"a","event_type":"t","time":1700000000000000,"properties":{"x":'
+    + b"[" * 65
+    + b"]" * 65
+    + b"}}",
+    b'{"organisation":"'
+    + "".join(map(chr, range(0x20000, 0x20000 + 1000))).encode()
+    + b'","event_id":"a","event_type":"t","time":1700000000000000}',
+    b"a message, nearly full " * 87_000,
+    b'{"organisation":"hostile","event_id":"a","event_type":"t","time":1700000000000000,"properties":{"x":'
     + b"9" * 5_000
     + b"}}",
 ]
@@ -134,7 +142,8 @@ async def test_hostile_records_written_straight_into_the_topic_never_stop_the_pa
     kafka: str, postgres: str, tmp_path: Path, published: Counter[str]
 ) -> None:
     organisation = "hostile"
-    await define_metrics(kafka, organisation, {"amount": AMOUNT})
+    by_five = [f"properties.g{i}" for i in range(5)]
+    await define_metrics(kafka, organisation, {"amount": AMOUNT, "wide": {"type": "count", "group_by": by_five}})
     odd_values = [
         "12",
         True,
@@ -150,6 +159,9 @@ async def test_hostile_records_written_straight_into_the_topic_never_stop_the_pa
         for i, value in enumerate(odd_values)
     ]
     odd.append(event(organisation, "nul", user_id="u\x00", properties={"amount": 1, "variant": "a\x00b"}))
+    rng = random.Random(11)
+    wide = {f"g{i}": "".join(chr(rng.randrange(0x20000, 0x2A000)) for _ in range(200)) for i in range(5)}
+    odd.append(event(organisation, "wide", "wide", user_id="u", properties=wide))
     good = [event(organisation, f"good-{i}", user_id="u", properties={"amount": 2}) for i in range(50)]
     encoded = [_encode_with_big_integers(e) for e in odd]
     records: list[tuple[str, bytes | None]] = [("u", value) for value in (*HOSTILE, *encoded)]
@@ -162,10 +174,11 @@ async def test_hostile_records_written_straight_into_the_topic_never_stop_the_pa
     totals = await totals_of(postgres, organisation, "amount")
     assert totals["counted"] == 50
     assert totals["invalid"] == 8, "every odd value but null, which is merely absent"
+    assert (await totals_of(postgres, organisation, "wide"))["invalid"] == 1, "a key that Postgres has no room for"
     letters = await _read_all(kafka, topics.DEAD_LETTERS.name)
     ours = [topics.DEAD_LETTERS.decode(value) for value in letters]
     assert len(ours) == len(HOSTILE)
-    assert {letter.payload for letter in ours} == {value or b"" for value in HOSTILE}
+    assert {letter.payload for letter in ours} == {(value or b"")[:1_400_000] for value in HOSTILE}
     assert all(letter.id == f"events.v1-{letter.partition}-{letter.offset}" for letter in ours)
 
 

@@ -155,6 +155,9 @@ async def test_the_guides_experiment_runs_from_creation_to_archive(service: Serv
         ("archive", "archived"),
     ):
         assert (await send(service.admin, "POST", f"{path}/{action}"))["status"] == status
+        if status in ("completed", "archived"):
+            refused = await send(service.ingest, "POST", f"{AB}/results", result, status=409)
+            assert refused["reason"] == f"experiment_{status}"
     again = await send(service.admin, "POST", f"{path}/start", status=409)
     assert again["reason"] == "not_draft_or_paused"
 

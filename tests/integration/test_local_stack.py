@@ -160,6 +160,11 @@ async def test_a_taken_gateway_port_is_refused_by_its_holder_and_a_taken_inner_p
             assert directory.read().ports["kafka"] == stack.port_of("kafka")
 
 
+async def test_an_address_that_the_machine_lacks_is_refused_with_what_the_system_says(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"cannot listen on 192\.0\.2\.1, port 8080: Cannot assign"):
+        await LocalStack(tmp_path, port=8080, host="192.0.2.1").start()
+
+
 async def test_a_preparation_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     state = tmp_path / "state"
     for half_done in ("postgres/data/base", "kafka/data"):

@@ -38,7 +38,7 @@ def apply(
         str | None, typer.Option(envvar="TIDEGATE_KEY", help="An admin key; by default that of the local stack.")
     ] = None,
 ) -> None:
-    """Create or change metrics, experiments, flags, rules, breakers and sources from YAML files.
+    """Create or change metrics and experiments from YAML files.
 
     Every document has a `kind`, a `key` and a `spec`. All files are checked before the first is sent; applying the
     same files again changes nothing. Ends with 1 if any document was refused.
@@ -47,12 +47,14 @@ def apply(
 
     - `tidegate apply -f definitions/`
     - `tidegate apply -f signup.yaml --url https://tidegate.example.com --key "$ADMIN_KEY"`
-    - `cat flag.yaml | tidegate apply -f -`
+    - `cat experiment.yaml | tidegate apply -f -`
     """
     console = Console(highlight=False, soft_wrap=True)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, style="red")
     try:
         documents = in_order(document for source, text in _read(path) for document in parse(text, source))
+        if not documents:
+            raise DefinitionError(f"{'standard input' if str(path) == '-' else path} holds no definition")
         gateway, admin_key = _target(StateDirectory(state), url, key)
     except (DefinitionError, StateError) as error:
         errors.print(str(error), markup=False)
@@ -91,7 +93,10 @@ def _target(state: StateDirectory, url: str | None, key: str | None) -> tuple[st
         raise StateError(
             f"no stack has run on {state.path} yet: start one with `tidegate up`, or name one with --url"
         )
-    return gateway, key or read_keys(state)["admin"]
+    admin_key = key or read_keys(state)["admin"]
+    if not (admin_key.isascii() and admin_key.isprintable()):
+        raise StateError("the admin key holds characters that no key has: was it copied whole?")
+    return gateway, admin_key
 
 
 def _send(client: httpx.Client, document: Document, key: str) -> str:
@@ -105,6 +110,8 @@ def _send(client: httpx.Client, document: Document, key: str) -> str:
         if answer.status_code not in (502, 503) or attempt == _ATTEMPTS:
             break
         time.sleep(attempt)
+    if answer.status_code == 404:
+        raise _RefusedError(f"404 {client.base_url} takes no {document.path}, or none with this key")
     if not answer.is_success:
         raise _RefusedError(_problem(answer))
     return _outcome(answer)

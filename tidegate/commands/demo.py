@@ -62,21 +62,31 @@ def demo(
         console = Console(width=110)
     directory = StateDirectory(state)
     try:
+        if json_file is not None:
+            _check_writable(json_file)
         started = not _is_running(directory, console)
         if started:
             console.print("No stack is running here: starting one.", highlight=False)
             up(detach=True, port=port, state=state, host="127.0.0.1", log_level="INFO", daemon=False)
         try:
             agrees = _run(directory, console, seconds=seconds, users=users, seed=seed, json_file=json_file)
-        finally:
+        finally:  # after Ctrl-C too
             if started and exit_:
                 _stop(directory, console)
+            else:
+                _print_way_on(directory, console)
     except StateError as error:
         console.print(f"tidegate demo failed: {error}", style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    if not exit_:
-        _print_way_on(directory, console)
     raise typer.Exit(0 if agrees else 1)
+
+
+def _check_writable(file: Path) -> None:
+    """Before the run rather than after it. Raises StateError."""
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise StateError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _is_running(directory: StateDirectory, console: Console) -> bool:

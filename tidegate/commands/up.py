@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +27,8 @@ from deploy.local.state import Record, StateDirectory, StateError
 from tidegate.console import ConsoleReporter
 from tidegate.options import DEFAULT_STATE, State
 
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
 _POLL_SECONDS = 0.1
 _AFTER_LEVEL = " - "
 _WARNING = f"WARNING{_AFTER_LEVEL}"
@@ -41,7 +43,7 @@ def up(
     port: Annotated[int, typer.Option(help="The gateway's port.", min=1, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="The gateway's address; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
     state: State = DEFAULT_STATE,
-    log_level: Annotated[str, typer.Option(help="Of the services: DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Annotated[LogLevel, typer.Option(case_sensitive=False, help="Of the services' logs.")] = "INFO",
     daemon: Annotated[bool, typer.Option("--daemon", hidden=True)] = False,
 ) -> None:
     """Start Kafka, PostgreSQL, the gateway and every service on this machine.
@@ -112,6 +114,7 @@ def _detached(directory: StateDirectory, console: Console, *, port: int, host: s
         console.print(f"Already running on {directory.path}.", highlight=False, soft_wrap=True)
         _print_addresses(console, directory)
         return
+    directory.read()  # a damaged record is told before anything runs
     directory.create()
     log = directory.logs / "supervisor.log"
     children.rotate(log)

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ class Admin(BaseHTTPRequestHandler):
         "fresh": (201, {"status": "created"}),
         "other": (200, {"status": "changed"}),
         "same": (200, {"status": "unchanged"}),
+        "unheard": (404, {"title": "not found", "detail": "Not Found", "reason": "not_found"}),
         "wrong": (422, {"title": "Unprocessable", "detail": "no such path: properties.y", "reason": "spec_invalid"}),
     }
     received: ClassVar[list[tuple[str, str | None, object]]] = []
@@ -123,3 +125,67 @@ def test_apply_to_a_gateway_that_does_not_answer_fails_by_document(tmp_path: Pat
     result = CliRunner().invoke(app, ["apply", "-f", str(file), "--url", "http://127.0.0.1:9", "--key", "k"])
     assert result.exit_code == 1
     assert "(metric fresh): http://127.0.0.1:9 does not answer" in result.stderr
+
+
+def test_apply_says_when_the_server_takes_no_definitions_of_a_kind(tmp_path: Path, gateway: str) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text("kind: rule\nkey: unheard\nspec: {}\n")
+    result = CliRunner().invoke(app, ["apply", "-f", str(file), "--url", gateway, "--key", "k"])
+    assert result.exit_code == 1
+    assert f"(rule unheard): 404 {gateway} takes no rules" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ("---\n# nothing here\n", "k", "holds no definition"),
+        (METRIC.format(key="fresh"), "schlüssel", "the admin key holds characters"),
+        (METRIC.format(key="fresh"), "tg_a\nb", "the admin key holds characters"),
+    ],
+)
+def test_apply_without_a_definition_or_a_usable_key_sends_nothing(
+    tmp_path: Path, gateway: str, text: str, key: str, says: str
+) -> None:
+    file = tmp_path / "metric.yaml"
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["apply", "-f", str(file), "--url", gateway, "--key", key])
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert Admin.received == []
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"tidegate {version('tidegate')}\n")
+
+
+def test_the_demo_says_before_it_starts_that_its_figures_cannot_be_written(tmp_path: Path) -> None:
+    arguments = ["demo", "--state", str(tmp_path / "state"), "--json", str(tmp_path / "missing" / "out.json")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "out.json: No such file or directory" in result.stdout
+    assert not (tmp_path / "state").exists()
+
+
+def test_up_starts_nothing_on_a_damaged_record(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    result = CliRunner().invoke(app, ["up", "--detach", "--state", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "state.json is damaged" in result.stderr
+    assert not (tmp_path / "logs").exists()
+
+
+def test_up_refuses_a_log_level_that_does_not_exist(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["up", "--log-level", "loud", "--state", str(tmp_path)])
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keys", ["{", "[]", '{"admin": 1}', '{"admin": "tg_a_b"}'])
+def test_apply_with_damaged_keys_says_which_file(tmp_path: Path, gateway: str, keys: str) -> None:
+    (tmp_path / "keys.json").write_text(keys)
+    (tmp_path / "metric.yaml").write_text(METRIC.format(key="fresh"))
+    arguments = ["apply", "-f", str(tmp_path / "metric.yaml"), "--url", gateway, "--state", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'keys.json'} is damaged" in result.stderr

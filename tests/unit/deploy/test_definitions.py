@@ -40,6 +40,11 @@ def test_dates_stay_texts() -> None:
         ("kind: metric\nkey: x\nspec: {a: [.nan]}", r"spec\.a\[0\] is nan"),
         ("kind: metric\nkey: x\nspec: {a: !!binary aGk=}", r"spec\.a is a bytes"),
         (f"{METRIC}---\nkind: metric\nkey: y\n", "document 2"),
+        ("kind: metric\nkey: x\nspec: &a {b: *a}", "deeper than 64"),
+        (f"kind: metric\nkey: x\nspec: {{a: {'[' * 100}{']' * 100}}}", "deeper than 64"),
+        (f"kind: metric\nkey: x\nspec: {{a: {'[' * 5_000}{']' * 5_000}}}", "nested too deeply"),
+        ('kind: metric\nkey: "\\ud800"\nspec: {}', "key holds half of a surrogate pair"),
+        ('kind: metric\nkey: x\nspec: {a: ["\\ud800"]}', r"spec\.a\[0\] holds half of a surrogate pair"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_by_file_document_and_place(text: str, says: str) -> None:

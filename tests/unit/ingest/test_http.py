@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from services.ingest.api import ingest_api
+from services.ingest.dead_letters import SEARCHED_BYTES
 from services.ingest.domain.normalise import MAX_EVENT_BYTES
 from services.ingest.event_log import Cause
 from services.ingest.http import BATCH_PATH, EVENT_PATH, MAX_DEAD_LETTER_BYTES, EventRoutes, needed_scope
@@ -379,6 +380,26 @@ async def test_dead_letters_are_found_by_reason_behind_many_others(service: Serv
     assert await service.shown(reason="unheard_of") == []
 
 
+async def test_large_dead_letters_are_shown_only_as_far_as_memory_allows(service: Service) -> None:
+    sent = 2 * SEARCHED_BYTES // MAX_DEAD_LETTER_BYTES
+    for n in range(sent):
+        letter = DeadLetter(
+            id=f"id-{n}",
+            organisation="acme",
+            reason="too_deep",
+            detail="",
+            origin="http",
+            received_at=NOW,
+            payload=b"[" * MAX_DEAD_LETTER_BYTES,
+        )
+        await service.letters.append([(letter.id, DEAD_LETTERS.encode(letter))])
+
+    shown = await service.shown(limit=10_000)
+
+    assert [item["id"] for item in shown] == [f"id-{sent - 1 - n}" for n in range(len(shown))]
+    assert SEARCHED_BYTES / 2 < sum(len(item["payload_base64"]) for item in shown) <= SEARCHED_BYTES
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "10001", "many"])
 async def test_a_limit_out_of_range_is_refused(service: Service, limit: str) -> None:
     answer = await service.client.get(
@@ -403,6 +424,7 @@ async def test_the_schema_describes_the_hot_path_too(service: Service) -> None:
 
     assert answer.status_code == 200
     schema = answer.json()
+    assert schema["openapi"].startswith("3.0"), "the documentation's page shows no other"
     assert set(schema["paths"]) == {EVENT_PATH, BATCH_PATH, DEAD_LETTER_PATH}
     references = {part.split('"')[0] for part in answer.text.split('"$ref":"#/components/schemas/')[1:]}
     assert references
