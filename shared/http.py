@@ -43,6 +43,10 @@ Ready = Callable[[], str | None]
 MAX_BODY = 8 * 1024 * 1024
 
 
+_MAX_DETAIL = 6_000
+"""Characters: details quote what was sent, which may be long."""
+
+
 class Problem(Exception):  # noqa: N818  # the name the standard (RFC 9457) gives it
     """An answer other than success: a status, a machine-readable `reason` and a sentence for people."""
 
@@ -55,6 +59,7 @@ class Problem(Exception):  # noqa: N818  # the name the standard (RFC 9457) give
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
+        detail = detail if len(detail) <= _MAX_DETAIL else detail[:_MAX_DETAIL] + "…"
         super().__init__(detail)
         self.status = status
         self.reason = reason
@@ -152,10 +157,21 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     return _as_response(Problem(error.status_code, reason, str(error.detail), headers=error.headers))
 
 
+_MAX_FAULTS = 20
+_MAX_FAULT_TEXT = 200
+
+
 async def _on_validation_error(_: Request, error: Exception) -> Response:
+    """Names the first faults, each in short: an answer must not grow with what was sent."""
     assert isinstance(error, RequestValidationError)
-    faults = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+    found = error.errors()
+    faults = [
+        {"where": ".".join(map(str, e["loc"]))[:_MAX_FAULT_TEXT], "what": str(e["msg"])[:_MAX_FAULT_TEXT]}
+        for e in found[:_MAX_FAULTS]
+    ]
     detail = "; ".join(f"{f['where']}: {f['what']}" for f in faults)
+    if len(found) > _MAX_FAULTS:
+        detail += f"; and {len(found) - _MAX_FAULTS} more"
     return _as_response(Problem(422, "schema_violation", detail, extra={"errors": faults}))
 
 
@@ -381,6 +397,7 @@ class Server:
             )
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        logger.info("listening", extra={"host": host, "port": port})
         await self._server.serve(sockets=[listener])
 
     def stop(self) -> None:

@@ -51,7 +51,7 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
             outcome, version = await definitions.put(asker.organisation, key, spec)
         except DefinitionError as error:
             raise Problem(422, "invalid_definition", str(error), extra={"place": error.place}) from None
-        return {"key": key, "version": version, "status": outcome.value, "outcome": outcome.value}
+        return {"key": key, "version": version, "status": outcome.value}
 
     @api.get(_PREFIX + "/metrics", tags=["metrics"])
     async def get_metrics(

@@ -33,7 +33,7 @@ RING = KeyRing(describe_key(key, organisation="acme", scope=scope) for scope, ke
 MAX_BODY = 1_000
 
 
-class Note(BaseModel):
+class Note(BaseModel, extra="forbid"):
     text: str
     count: int = 0
 
@@ -232,6 +232,17 @@ async def test_a_bad_body_is_the_callers_fault_and_says_why(
 async def test_a_schema_violation_names_every_faulty_place(service: Service) -> None:
     body = assert_problem(await service.request("POST", "/notes", json={"count": "x"}), 422, "schema_violation")
     assert {e["where"] for e in body["errors"]} == {"body.text", "body.count"}
+
+
+async def test_an_answer_does_not_grow_with_the_faults_of_the_body(service: Service) -> None:
+    many = {"text": "a", **{f"x{i}": 1 for i in range(60)}}
+    body = assert_problem(await service.request("POST", "/notes", json=many), 422, "schema_violation")
+    assert len(body["errors"]) == 20
+    assert body["detail"].endswith("; and 40 more")
+    long = {"text": "a", "y" * 800: 1}
+    body = assert_problem(await service.request("POST", "/notes", json=long), 422, "schema_violation")
+    assert len(body["errors"][0]["where"]) == 200
+    assert len(Problem(422, "long", "z" * 1_000_000).body()) < 10_000
 
 
 @pytest.mark.parametrize("path", ["/notes/a%00b", "/notes/a?search=%00", "/whoami?x=1&y=%00"])
