@@ -112,7 +112,7 @@ class FakeGateway:
 
     async def _define(self, request: web.Request) -> web.Response:
         self.metrics[request.match_info["key"]] = msgspec.json.decode(await request.read())
-        return web.json_response({"outcome": "created", "version": 1}, status=201)
+        return web.json_response({"status": "created", "version": 1}, status=201)
 
     async def _create(self, request: web.Request) -> web.Response:
         self.experiment = msgspec.json.decode(await request.read())
