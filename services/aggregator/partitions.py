@@ -75,9 +75,9 @@ class Partitions:
         await self._tools.updates.forget(gone)
 
     async def submit(self, batch: RecordBatch) -> None:
-        """Queues a batch for its partition; one that is no longer ours is dropped."""
+        """Queues a batch for its partition; one that is no longer ours, or is read again, is dropped."""
         queue = self._queues.get(batch.partition)
-        if queue is not None:
+        if queue is not None and batch.epoch == self._gate.epoch:
             queue.put_nowait(batch)  # the gate bounds what can wait here
 
     def positions(self) -> dict[int, int]:

@@ -36,6 +36,8 @@ class RecordBatch:
 
     partition: int
     records: Sequence[Any]
+    epoch: int
+    """The gate's, when they were fetched: a later one reads them again."""
 
 
 class Positions(Protocol):
@@ -49,13 +51,22 @@ class Positions(Protocol):
 
 
 class Gate:
-    """Lets a bounded number of batches per partition wait; a new assignment starts afresh."""
+    """Lets a bounded number of batches per partition wait; every seek starts afresh.
+
+    What is fetched in one epoch is worth nothing in another: behind a seek it would leave a gap or come twice.
+    """
 
     def __init__(self) -> None:
         self._places: dict[int, asyncio.Semaphore] = {}
+        self.epoch = 0
 
     def reset(self, partitions: Iterable[int]) -> None:
+        self.epoch += 1
         self._places = {p: asyncio.Semaphore(WAITING_PER_PARTITION) for p in partitions}
+
+    def opened(self) -> None:
+        """The seek is done: what was fetched meanwhile may be from either side of it."""
+        self.epoch += 1
 
     def place(self, partition: int) -> asyncio.Semaphore | None:
         return self._places.get(partition)
@@ -74,6 +85,10 @@ class RawSchema(faust.Schema[Any, Any]):
 class BatchConsumer(driver.Consumer):
     """Reads one topic, in batches, from positions that `Positions` knows."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seeking = asyncio.Lock()
+
     @property
     def _batch_transport(self) -> BatchTransport:
         return cast("BatchTransport", self.transport)
@@ -81,10 +96,12 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Every seek of Faust's goes through here; it runs before any record is read."""
         transport = self._batch_transport
-        partitions = sorted(tp.partition for tp in self.assignment() if tp.topic == transport.events_topic)
-        transport.gate.reset(partitions)
-        positions = await transport.positions.assigned(partitions)
-        await self.seek_wait({TP(transport.events_topic, p): offset for p, offset in positions.items()})
+        async with self._seeking:  # Faust's seek may meet one of ours: the last sees the last assignment
+            partitions = sorted(tp.partition for tp in self.assignment() if tp.topic == transport.events_topic)
+            transport.gate.reset(partitions)
+            positions = await transport.positions.assigned(partitions)
+            await self.seek_wait({TP(transport.events_topic, p): offset for p, offset in positions.items()})
+            transport.gate.opened()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self._batch_transport.positions.revoked(sorted(tp.partition for tp in revoked))
@@ -97,18 +114,16 @@ class BatchConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                generation = self.app.consumer_generation_id
+                if not self.flow_active:  # a rebalance: its seek begins a new epoch
+                    await self.wait_first(self.can_resume_flow.wait())
+                epoch = self._batch_transport.gate.epoch
                 records, active = await self._fetch_with_linger()
                 await self.sleep(0)
                 if self.should_stop or not records:
                     continue
-                if not self.flow_active:
+                if not await self._deliver_all(records, epoch, active) and not self.should_stop:
+                    # The position stands behind what was fetched and not handed on.
                     await self.perform_seek()
-                    continue
-                for tp, found in records.items():
-                    for chunk in chunks(found):
-                        if not await self._deliver(tp, chunk, generation, active):
-                            break
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.transport.app.should_stop:
                 raise
@@ -129,17 +144,27 @@ class BatchConsumer(driver.Consumer):
                     records[tp] = [*records.get(tp, ()), *found]
         return records, active
 
-    async def _deliver(self, tp: Any, records: Sequence[Any], generation: int, active: set[TP] | None) -> bool:
-        """False if the partition is not ours (any more): what it holds is read again after the next seek."""
+    async def _deliver_all(self, records: Mapping[Any, list[Any]], epoch: int, active: set[TP] | None) -> bool:
+        """False if something was left out."""
+        whole = True
+        for tp, found in records.items():
+            for chunk in chunks(found):
+                if not await self._deliver(tp, chunk, epoch, active):
+                    whole = False
+                    break
+        return whole
+
+    async def _deliver(self, tp: Any, records: Sequence[Any], epoch: int, active: set[TP] | None) -> bool:
+        """False if the records were fetched before a seek, or the partition is not ours (any more)."""
         place = self._batch_transport.gate.place(tp.partition)
         if place is None:
             return False
         await self.wait_first(place.acquire(), self.suspend_flow.wait())
-        current = generation == self.app.consumer_generation_id
+        current = epoch == self._batch_transport.gate.epoch
         if not (self.flow_active and current and (active is None or tp in active)):
             return False
         last = records[-1]
-        batch = RecordBatch(tp.partition, records)
+        batch = RecordBatch(tp.partition, records, epoch)
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -153,7 +178,7 @@ class BatchConsumer(driver.Consumer):
             0,
             0,
             TP(tp.topic, tp.partition),
-            generation_id=generation,
+            generation_id=self.app.consumer_generation_id,
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
         return True

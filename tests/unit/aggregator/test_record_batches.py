@@ -70,6 +70,16 @@ def test_the_gate_lets_two_batches_of_a_partition_wait_and_knows_only_assigned_o
     assert gate.place(0) is None
 
 
+def test_every_seek_parts_what_was_fetched_before_while_and_after_it() -> None:
+    gate = Gate()
+    epochs = [gate.epoch]
+    gate.reset([0])
+    epochs.append(gate.epoch)
+    gate.opened()
+    epochs.append(gate.epoch)
+    assert len(set(epochs)) == 3
+
+
 async def test_a_third_batch_waits_until_one_is_done() -> None:
     gate = Gate()
     gate.reset([0])
