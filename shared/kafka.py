@@ -180,6 +180,10 @@ class Replica(Generic[T]):
         """What ended the background reader; from then on the copy grows old."""
         return self._failure
 
+    def waiting_for(self) -> str | None:
+        """None while the copy is kept, else what a service's /readyz should say."""
+        return None if self._failure is None else f"a new start: the copy of {self._topic.name} is no longer kept"
+
     async def catch_up(self) -> int:
         """Waits until all that was published before the call is applied; returns the time of the call.
 

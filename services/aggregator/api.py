@@ -239,6 +239,7 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(pool.close)
         publisher = Publisher(settings.kafka)
         tail = Tail(settings.kafka, topics.EVENTS.name)
+        replica = Replica(settings.kafka, topics.KEYS, keys.learn, clock=clock)
         definitions, queries = Definitions(pool, publisher), Queries(pool)
         routes = new_routes(definitions, queries, RecentEvents(tail, queries), clock)
 
@@ -246,7 +247,7 @@ async def run_api(settings: Settings, clock: Clock) -> None:
             routes,
             keys=keys,
             needed=needed_scope,
-            ready=lambda: waiting_for[0] if waiting_for else None,
+            ready=lambda: waiting_for[0] if waiting_for else replica.waiting_for(),
             registry=registry,
         )
         server = Server(app, host=settings.host, port=settings.port)
@@ -254,7 +255,6 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         await wait_until_ready(pool)
         await publisher.start()
         stack.push_async_callback(publisher.stop)
-        replica = Replica(settings.kafka, topics.KEYS, keys.learn, clock=clock)
         await replica.start()
         stack.push_async_callback(replica.stop)
         await tail.start()

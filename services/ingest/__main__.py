@@ -64,7 +64,7 @@ async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
         routes,
         keys=ring,
         needed=needed_scope,
-        ready=lambda: events.waiting_for() or letters.waiting_for(),
+        ready=lambda: events.waiting_for() or letters.waiting_for() or keys.waiting_for(),
         registry=registry,
     )
 

@@ -223,6 +223,7 @@ async def test_a_copy_whose_reader_has_ended_says_so_instead_of_something_worth_
         with pytest.raises(ReplicaStoppedError):
             await replica.catch_up()
         assert replica.failure is fault
+        assert "metrics.v1 is no longer kept" in (replica.waiting_for() or "")
     finally:
         await replica.stop()
         await publisher.stop()
