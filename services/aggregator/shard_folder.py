@@ -94,8 +94,9 @@ class ShardFolder:
         while True:
             try:
                 plan = await self._tools.catalogue.plan(newest)
-                async with self._tools.pool.acquire() as connection:
-                    await self._tools.ids.register_windows(connection, plan.window_series())
+                if not self._tools.ids.know_windows(plan.window_series()):
+                    async with self._tools.pool.acquire() as connection:
+                        await self._tools.ids.register_windows(connection, plan.window_series())
                 return plan
             except (KafkaError, *RETRYABLE) as error:
                 await self._wait_to_retry("definitions", error)

@@ -71,12 +71,9 @@ class Updates:
         """
         gone = set(shards)
         async with self._flushing:
-            self._drop(gone)
-
-    def _drop(self, gone: set[int]) -> None:
-        self._pending = {k: u for k, u in self._pending.items() if u.shard not in gone}
-        for shard in gone:
-            self._revisions.pop(shard, None)
+            self._pending = {k: u for k, u in self._pending.items() if u.shard not in gone}
+            for shard in gone:
+                self._revisions.pop(shard, None)
 
     def _put(self, update: MetricUpdate) -> None:
         self._pending[topics.series_key(update)] = update

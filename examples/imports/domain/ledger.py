@@ -89,9 +89,6 @@ class Ledger:
         """The user's import ended and `event_id` tells the platform so. Counts once that is acknowledged."""
         self._completions[event_id] = (user, duration_ms)
 
-    def is_acknowledged(self, event_id: str) -> bool:
-        return event_id in self._acknowledged
-
     @property
     def accepted(self) -> int:
         return len(self._acknowledged)

@@ -25,6 +25,10 @@ class SeriesIds:
     def unit(self, series: UnitSeries) -> int:
         return self._units[series]
 
+    def know_windows(self, wanted: Iterable[WindowSeries]) -> bool:
+        """Whether `window(s)` works for each already, so that nothing has to be registered."""
+        return self._windows.keys() >= set(wanted)
+
     async def register_windows(self, connection: Connection, wanted: Iterable[WindowSeries]) -> None:
         """Makes `window(s)` work for each; commits by itself: an id without rows harms nothing."""
         for s in sorted(set(wanted) - self._windows.keys()):

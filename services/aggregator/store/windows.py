@@ -67,8 +67,6 @@ class _Cell:
         sketch.merge(self.sketch, other.sketch)
 
 
-_MinuteKey = tuple[int, int, str]
-"""Series id, start in µs, group."""
 _RollKey = tuple[int, int, int, str]
 """Series id, width in seconds, start in µs, group."""
 
