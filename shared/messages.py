@@ -81,15 +81,25 @@ class MetricUpdate(Message, frozen=True, kw_only=True):
     sketch: bytes = b""
     units: int = 0
     """Experiments only: units of the variant that have a value (for the exposure series: exposed units)."""
+    latest_success: int = 0
+    """Streaks only: when the latest success happened in this shard; 0 if none did."""
+    failures: tuple[int, ...] = ()
+    """Streaks only: when the shard's latest failures after that success happened, ascending; at most the metric's
+    `length`. Merged over shards, those after the latest success of any shard are the present streak."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
-    """A shard's clock: lets rules tell "no data" from "no aggregator"."""
+    """A shard's clock: lets rules tell "no data" from "no aggregator". Sent after the updates of `next_offset`."""
 
     shard: int
     next_offset: int
     watermark: int
     time: int
+    """Everything that the brokers took before this moment is counted and its updates are sent."""
+    lag: int = 0
+    """Records that the brokers have and the shard has not folded."""
+    shards: int = 0
+    """How many shards there are: partitions of `events.v1`."""
 
 
 class Switch(Message, frozen=True, kw_only=True):

@@ -100,7 +100,8 @@ METRIC_UPDATES = Topic(
     consumers=("alerting",),
     partitions=4,
     compacted=True,
-    config={"cleanup.policy": "compact,delete", **_WEEK},
+    # An hour uncompacted: after a restart alerting decides on every update that it missed, not only on the last.
+    config={"cleanup.policy": "compact,delete", "min.compaction.lag.ms": "3600000", **_WEEK},
 )
 HEARTBEATS = Topic(
     name="heartbeats.v1",

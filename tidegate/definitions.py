@@ -16,6 +16,7 @@ PLURALS = {
     "source": "sources",
     "experiment": "experiments",
     "flag": "flags",
+    "channel": "channels",
     "rule": "rules",
     "breaker": "breakers",
 }

@@ -8,7 +8,7 @@ import asyncpg
 
 from bench.aggregator.truth import Place, Result, Total
 from bench.aggregator.workload import AMOUNTS, COUNTS, DURATIONS, ORGANISATION
-from services.aggregator.domain import sketch
+from shared.statistics import sketch
 
 _METRICS = [COUNTS, AMOUNTS, DURATIONS]
 

@@ -68,8 +68,10 @@ EXAMPLES: dict[str, m.Message] = {
         max=10**17,
         sketch=b"\x01\x00\x02\x00\x00\x00\x00\x00\x00\x00",
         units=11,
+        latest_success=_T - 9,
+        failures=(_T - 8, _T - 7),
     ),
-    "heartbeats.v1": m.Heartbeat(shard=3, next_offset=41, watermark=_T, time=_T + 1),
+    "heartbeats.v1": m.Heartbeat(shard=3, next_offset=41, watermark=_T, time=_T + 1, lag=2, shards=4),
     "switches.v1": m.Switch(
         organisation="acme",
         flag="import-mode",

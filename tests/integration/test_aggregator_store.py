@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from services.aggregator.definitions import Definitions, Outcome
+from services.aggregator.definitions import Definitions
 from services.aggregator.domain.batch import judge, read_batch
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.metrics import Definition
@@ -25,6 +25,7 @@ from services.aggregator.store.shards import ShardRow, create_shard, load_shard
 from services.aggregator.store.transaction import apply_batch
 from shared import topics
 from shared.clock import DAY, HOUR, MINUTE, from_datetime, system_clock
+from shared.definitions import Outcome
 from shared.kafka import Publisher, Replica, ReplicaStoppedError
 from shared.messages import Metric
 from shared.postgres import Pool, create_pool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from shared.statistics import sketch
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.batch import Batch, Verdicts
 from services.aggregator.domain.deltas import Deltas, OrganisationCounters, SeriesCounters, UnitValues, WindowDelta
 from services.aggregator.domain.event import DecodedEvent
@@ -19,6 +18,7 @@ from services.aggregator.domain.grouping import Column, group_columns, storable
 from services.aggregator.domain.plan import EXPOSURE, RESULT, MeasurePlan, Plan
 from services.aggregator.domain.values import scale_many
 from shared.clock import MINUTE
+from shared.statistics import sketch
 
 Indices = npt.NDArray[np.int64]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.metrics import Component, Definition, percentile_of
+from shared.statistics import sketch
 
 
 @dataclass(slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_SCALED = 10**17
-"""Squares of 10,000 values of this size still fit 128 bits, which overflow silently."""
+from shared.statistics.sketch import MAX_SCALED
 
 ABSENT = None
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.deltas import WindowDelta
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.store.series import SeriesIds
 from shared.clock import MINUTE, SECOND, to_datetime
 from shared.postgres import Connection
+from shared.statistics import sketch
 
 ROLL_WIDTHS = (300, 900, 3_600, 86_400)
 """Seconds; minutes themselves are not rolled."""

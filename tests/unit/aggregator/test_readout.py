@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.readout import Cell, Reading, read
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import definition
 
 AMOUNT = definition(type="value", value="properties.v", aggregations=["count", "sum", "avg", "min", "max", "p50"])

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.batch import Rejected
 from services.aggregator.domain.event import Unreadable
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
@@ -17,6 +16,7 @@ from services.aggregator.store.windows import WindowState
 from services.aggregator.updates import totals_update, window_update
 from shared import topics
 from shared.messages import MetricUpdate
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import NOW, record
 from tests.unit.aggregator.test_record_batches import Fetched
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.aggregator.domain.values import INVALID, MAX_SCALED, scale_many, scale_one
+from services.aggregator.domain.values import INVALID, scale_many, scale_one
+from shared.statistics.sketch import MAX_SCALED
 from tests.unit.aggregator.builders import bounded
 
 scales = st.integers(0, 9)

@@ -9,12 +9,12 @@ import pytest
 
 from bench.aggregator.truth import Place, Result, Total, Truth, differences, group
 from bench.aggregator.workload import AMOUNTS, COUNTS, DURATIONS, METRICS, ORGANISATION, SPAN, Drawn, as_event, draw
-from services.aggregator.domain import sketch
 from services.aggregator.domain.batch import Record, judge, read_batch
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.metrics import parse_definition
 from services.aggregator.domain.plan import make_plan
 from services.aggregator.domain.seen import SeenIds
+from shared.statistics import sketch
 from shared.topics import EVENTS
 
 START = 1_790_000_040_000_000

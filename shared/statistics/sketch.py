@@ -15,7 +15,8 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from services.aggregator.domain.values import MAX_SCALED
+MAX_SCALED = 10**17
+"""The largest magnitude of a scaled value: squares of 10,000 such values still fit 128 bits."""
 
 Counts = dict[int, int]
 """Bucket → number of values in it."""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.domain import sketch
 from services.aggregator.domain.metrics import percentile_of
-from services.aggregator.domain.values import MAX_SCALED
+from shared.statistics import sketch
+from shared.statistics.sketch import MAX_SCALED
 from tests.unit.aggregator.builders import bounded
 
 QUANTILES = (0.001, 0.01, 0.07, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)

@@ -1,0 +1,169 @@
+"""Versioned definitions (metrics, flags, rules, breakers): stored in Postgres, published on a compacted topic.
+
+    PUT ─► row, version + 1 ─► publish ─► published_version = version      (a row is its own outbox)
+
+While published_version < version the row is still to be sent; at start every row is sent again, so that a topic
+that lost its data is whole. Consumers ignore lower versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from shared.kafka import Publisher
+from shared.messages import Breaker, Flag, Metric, Rule
+from shared.postgres import RETRYABLE, Pool
+from shared.topics import Topic
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", Metric, Flag, Rule, Breaker)
+
+_RETRY_SECONDS = 1.0
+MAX_SPEC = 64 * 1024
+"""Bytes of a spec: Kafka takes no message of more than a megabyte, and what is read often should be short."""
+
+
+class Outcome(Enum):
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+class SpecTooLargeError(Exception):
+    """The spec has more than `MAX_SPEC` bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a spec may have at most {MAX_SPEC} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A definition as it is in force."""
+
+    organisation: str
+    key: str
+    version: int
+    spec: Mapping[str, Any]
+
+
+class DefinitionStore(Generic[T]):
+    """One kind of definition; `table` has columns organisation, key, version, published_version, spec, updated_at.
+
+    Two specs with the same `canonical` form are the same definition.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        publisher: Publisher,
+        *,
+        topic: Topic[T],
+        table: str,
+        canonical: Callable[[Any], Any],
+    ) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._topic: Topic[T] = topic
+        self._table = table
+        self._canonical = canonical
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to publish in the background, everything once; waits for nothing."""
+        self._task = asyncio.create_task(self._run(), name=f"outbox of {self._table}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def put(self, organisation: str, key: str, spec: Mapping[str, Any]) -> tuple[Outcome, int]:
+        """Stores a checked spec as a new version unless it means the same as the present one, and publishes it.
+
+        Returns what happened and the version in force. Raises SpecTooLargeError, or what `RETRYABLE` lists.
+        """
+        if len(msgspec.json.encode(spec)) > MAX_SPEC:
+            raise SpecTooLargeError
+        async with self._pool.acquire() as connection, connection.transaction():
+            present = await connection.fetchrow(
+                f"SELECT version, spec FROM {self._table} WHERE organisation = $1 AND key = $2 FOR UPDATE",
+                organisation,
+                key,
+            )
+            if present is None:
+                outcome = Outcome.CREATED
+            elif self._canonical(present["spec"]) == self._canonical(spec):
+                return Outcome.UNCHANGED, present["version"]
+            else:
+                outcome = Outcome.CHANGED
+            version: int = await connection.fetchval(
+                f"INSERT INTO {self._table} AS d (organisation, key, version, spec) VALUES ($1, $2, 1, $3) "
+                "ON CONFLICT (organisation, key) DO UPDATE SET version = d.version + 1, spec = excluded.spec, "
+                "updated_at = now() RETURNING version",
+                organisation,
+                key,
+                spec,
+            )
+        try:
+            await self._publish(organisation, key)
+        except (KafkaError, TimeoutError) as error:
+            logger.warning("the definition is stored and will be published later", extra={"error": repr(error)})
+        return outcome, version
+
+    async def get(self, organisation: str, key: str) -> Stored | None:
+        row = await self._pool.fetchrow(
+            f"SELECT organisation, key, version, spec FROM {self._table} WHERE organisation = $1 AND key = $2",
+            organisation,
+            key,
+        )
+        return None if row is None else Stored(*row)
+
+    async def all(self, organisation: str) -> list[Stored]:
+        """In order of their keys."""
+        rows = await self._pool.fetch(
+            f"SELECT organisation, key, version, spec FROM {self._table} WHERE organisation = $1 ORDER BY key",
+            organisation,
+        )
+        return [Stored(*row) for row in rows]
+
+    async def _publish(self, organisation: str, key: str) -> None:
+        """Until what was published last is the version in force: compaction keeps the last record of a key."""
+        version = None
+        while version is None:
+            row = await self.get(organisation, key)
+            if row is None:
+                return
+            message = self._topic.message(
+                organisation=organisation, key=key, version=row.version, spec=dict(row.spec)
+            )
+            await self._publisher.publish(self._topic, message)
+            version = await self._pool.fetchval(
+                f"UPDATE {self._table} SET published_version = $3 "
+                "WHERE organisation = $1 AND key = $2 AND version = $3 RETURNING version",
+                organisation,
+                key,
+                row.version,
+            )
+
+    async def _run(self) -> None:
+        complete = False
+        while True:
+            condition = "published_version < version" if complete else "true"
+            try:
+                for organisation, key in await self._pool.fetch(
+                    f"SELECT organisation, key FROM {self._table} WHERE {condition} ORDER BY organisation, key"
+                ):
+                    await self._publish(organisation, key)
+                complete = True
+            except (KafkaError, *RETRYABLE) as error:
+                logger.warning("definitions wait to be published", extra={"error": repr(error)})
+            await asyncio.sleep(_RETRY_SECONDS)
