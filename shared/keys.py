@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from shared.messages import ApiKey, Scope
@@ -21,6 +21,8 @@ class Principal:
 
     organisation: str
     scope: Scope
+    key: str = field(default="", compare=False)
+    """The key's prefix, which may be shown and stored."""
 
 
 class Refusal(Enum):
@@ -64,7 +66,7 @@ class KeyRing:
         record = self._keys.get(_prefix(presented) or "")
         if record is None or record.revoked or not hmac.compare_digest(record.hash, _digest(presented)):
             return Refusal.UNKNOWN
-        return Principal(record.organisation, record.scope)
+        return Principal(record.organisation, record.scope, record.prefix)
 
 
 def permits(scope: Scope, needed: Scope) -> Refusal | None:

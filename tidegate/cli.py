@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from tidegate import commands
 
-_ORDER = ("up", "down", "status", "apply", "demo", "bench", "migrate")
+_ORDER = ("up", "down", "status", "apply", "kill", "restore", "switches", "demo", "bench", "migrate")
 
 
 class LazyCommands(TyperGroup):

@@ -19,3 +19,10 @@ State = Annotated[
         resolve_path=True,
     ),
 ]
+
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="TIDEGATE_URL", help="The gateway; by default that of the local stack.")
+]
+AdminKey = Annotated[
+    str | None, typer.Option("--key", envvar="TIDEGATE_KEY", help="An admin key; by default that of the local stack.")
+]

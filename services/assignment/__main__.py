@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -18,23 +18,33 @@ from services.assignment.assigner import Assigner
 from services.assignment.assignments import Assignments
 from services.assignment.bootstrap import bootstrap_keys
 from services.assignment.directory import Directory
+from services.assignment.domain.switches import Switchboard
+from services.assignment.evaluator import Evaluator
 from services.assignment.experiment_store import ExperimentStore
 from services.assignment.exposures import Exposures
+from services.assignment.flag_api import flag_routes
+from services.assignment.flag_directory import FlagDirectory
+from services.assignment.flag_store import FlagStore
 from services.assignment.http import needed_scope, rest_api
 from services.assignment.key_store import KeyStore
 from services.assignment.memory import FirstAnswers
+from services.assignment.ofrep_endpoint import with_evaluate
 from services.assignment.publication import Publication
 from services.assignment.results_api import results_routes
 from services.assignment.results_view import ResultsView
+from services.assignment.switch_api import SwitchRoutes
+from services.assignment.switches import Switches
 from shared.clock import system_clock
 from shared.http import AsgiApp, Server, service_app
 from shared.kafka import Publisher, Replica
 from shared.keys import KeyRing
-from shared.messages import ApiKey
+from shared.messages import ApiKey, Message
 from shared.postgres import create_pool
 from shared.settings import Settings
 from shared.telemetry import configure_logging
-from shared.topics import EXPERIMENTS, KEYS
+from shared.topics import EXPERIMENTS, FLAGS, KEYS, SWITCHES, Topic
+
+T = TypeVar("T", bound=Message)
 
 REMEMBERED_UNITS = 100_000
 
@@ -54,20 +64,31 @@ async def assignment_app(settings: Settings, resources: AsyncExitStack, backgrou
     resources.push_async_callback(publisher.stop)
     await publisher.start()
 
-    ring, directory = KeyRing(), Directory()
+    ring, directory, flags = KeyRing(), Directory(), FlagDirectory()
+    switches = Switches(Switchboard(), publisher, system_clock, registry)
     known_keys: set[str] = set()
 
     def learn_key(key: ApiKey) -> None:
         ring.learn(key)
         known_keys.add(key.prefix)
 
-    keys = Replica(settings.kafka, KEYS, learn_key)
-    resources.push_async_callback(keys.stop)
-    await keys.start()
-    definitions = Replica(settings.kafka, EXPERIMENTS, directory.learn)
-    resources.push_async_callback(definitions.stop)
-    await definitions.start()
+    copies: list[Replica[Any]] = []
 
+    async def copy_of(topic: Topic[T], learn: Callable[[T], None]) -> Replica[T]:
+        copy = Replica(settings.kafka, topic, learn)
+        resources.push_async_callback(copy.stop)
+        await copy.start()
+        copies.append(copy)
+        return copy
+
+    await copy_of(KEYS, learn_key)
+    await copy_of(EXPERIMENTS, directory.learn)
+    flags_copy = await copy_of(FLAGS, flags.learn)
+    switches.follow(await copy_of(SWITCHES, switches.apply))
+
+    flag_store = FlagStore(pool, publisher, flags_copy)
+    resources.push_async_callback(flag_store.stop)
+    await flag_store.start()
     experiment_store, key_store = ExperimentStore(pool), KeyStore(pool)
     publication = Publication(publisher, experiment_store, key_store, directory, ring)
 
@@ -84,24 +105,28 @@ async def assignment_app(settings: Settings, resources: AsyncExitStack, backgrou
     resources.push_async_callback(assignments.drain)
 
     memory = FirstAnswers(REMEMBERED_UNITS)
-    assigner = Assigner(directory, memory, assignments, exposures, system_clock, registry)
+    assigner = Assigner(directory, switches.board, memory, assignments, exposures, system_clock, registry)
+    evaluator = Evaluator(flags, directory, switches.board, assigner, registry)
     experiments = Experiments(experiment_store, publication, system_clock)
     rest = rest_api(
         experiment_routes(experiments),
         results_routes(directory, ResultsView(pool), publisher, system_clock),
         apply_routes(experiments),
+        flag_routes(flag_store),
+        SwitchRoutes(switches, flags, directory).routes(),
         key_routes(key_store, publication, system_clock),
     )
 
     def waiting_for() -> str | None:
-        if keys.failure or definitions.failure:
-            return "the local copies of keys and experiments are no longer kept current"
+        for copy in copies:
+            if (reason := copy.waiting_for()) is not None:
+                return reason
         if not known_keys >= {key.prefix for key in first_keys}:
             return "the first keys are not published yet"
         return None
 
     return service_app(
-        with_assign(assigner, rest),
+        with_assign(assigner, with_evaluate(evaluator, rest)),
         keys=ring,
         needed=needed_scope,
         ready=waiting_for,

@@ -51,9 +51,10 @@ async def _created(experiments: Experiments, wanted: Definition, *, run: bool) -
     try:
         return await experiments.create(fresh, numbered=False)
     except Problem as problem:
-        if problem.reason != Refusal.KEY_TAKEN.value:
-            raise
-        return None
+        taken = problem.reason == Refusal.KEY_TAKEN.value
+        if taken and await experiments.store.find(wanted.organisation, wanted.key) is not None:
+            return None
+        raise  # a flag has the key
 
 
 def _merged(existing: Definition, wanted: Definition, now: int, *, run: bool) -> Definition | Refused:

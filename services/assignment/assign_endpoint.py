@@ -86,7 +86,8 @@ def openapi_path() -> tuple[dict[str, Any], dict[str, Any]]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {
-                "description": "variant is null only where an experiment without control is not running",
+                "description": "variant is null only where an experiment without control is not running. With reason "
+                "`killed` come `cause` and `off_since`: the unit gets the control and is not counted",
                 "content": {"application/json": {"example": _EXAMPLE}},
             },
             "404": {"description": "experiment_not_found"},

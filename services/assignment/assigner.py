@@ -1,8 +1,10 @@
 """Answers "which variant?": gather what is known, let the domain decide, remember and tell.
 
 ```
- request ─► directory ─► place ─► known? ─yes─► answer
-                                   │ no
+ request ─► directory ─► switched off? ─yes─► the control, and the unit is not counted
+                             │ no
+                           place ─► known? ─yes─► answer
+                                     │ no
                      ambiguous bucket: claim the row (what stands there counts)
                                    │
                exposure → Kafka ┐  │
@@ -20,8 +22,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.assignment.assignments import Assignments, Row, UnreadableError
 from services.assignment.directory import Directory, Entry
-from services.assignment.domain.decision import Memory, Placement, Reason
+from services.assignment.domain.decision import Memory, Placement, Reason, Resolution
 from services.assignment.domain.facts import Ids, exposure
+from services.assignment.domain.switches import Hold, Off, Switchboard, Verdict
 from services.assignment.exposures import Exposures
 from services.assignment.memory import FirstAnswers
 from shared.clock import Clock
@@ -35,6 +38,7 @@ class Assigner:
     def __init__(
         self,
         directory: Directory,
+        switchboard: Switchboard,
         memory: FirstAnswers,
         assignments: Assignments,
         exposures: Exposures,
@@ -42,6 +46,7 @@ class Assigner:
         registry: CollectorRegistry,
     ) -> None:
         self._directory = directory
+        self._switchboard = switchboard
         self._memory = memory
         self._assignments = assignments
         self._exposures = exposures
@@ -50,42 +55,83 @@ class Assigner:
         self._answered = {reason: answered.labels(reason.value) for reason in Reason}
 
     async def assign(self, organisation: str, reference: int | str, ids: Ids, context: Mapping[str, Any]) -> bytes:
-        """The body of the answer. Raises Problem."""
+        """The body of the answer to POST /assign. Raises Problem."""
         entry = self._directory.find(organisation, reference)
         if entry is None:
             raise Problem(404, "experiment_not_found", f"there is no experiment {reference!r}")
+        resolution = await self.resolve(entry, ids, context)
+        self._answered[resolution.reason].inc()
+        return entry.answer(resolution)
+
+    async def resolve(self, entry: Entry, ids: Ids, context: Mapping[str, Any]) -> Resolution:
+        """The unit's variant, which it keeps and is counted for from now on. Raises Problem."""
         rules = entry.rules
-        unit = ids.of_kind(rules.experiment.unit)
+        experiment = rules.experiment
+        unit = ids.of_kind(experiment.unit)
         if unit is None:
-            kind = rules.experiment.unit
+            kind = experiment.unit
             raise Problem(422, "unit_missing", f"this experiment assigns by {kind}: send {kind}_id")
         if rules.memory is Memory.NONE:
-            return self._answer(entry, rules.control, rules.not_running, assigned=False)
+            return Resolution(rules.control, rules.not_running, assigned=False)
         placement = rules.place(unit, context)
-        known = self._memory.get(rules.experiment.id, unit)
-        if known is not None:
-            return self._kept(entry, placement, known)
-        if rules.memory is Memory.EXISTING_ONLY:
+        hold = self._switchboard.hold(experiment.organisation, experiment.key)
+        if hold is not None:
+            return await self._guarded(entry, hold, placement, unit, ids, context)
+        return self._known(entry, placement, unit) or await self._unknown(entry, placement, unit, ids, context)
+
+    async def _guarded(
+        self, entry: Entry, hold: Hold, placement: Placement, unit: str, ids: Ids, context: Mapping[str, Any]
+    ) -> Resolution:
+        """While a switch holds the experiment or one of its variants off."""
+        bucket = entry.rules.admission_bucket(unit)
+        judged = hold.judge(bucket)
+        if not isinstance(judged, Off):
+            judged = hold.judge(bucket, await self._expected(entry, placement, unit))
+        if not isinstance(judged, Off):
+            resolution = self._known(entry, placement, unit)
+            if resolution is None:
+                resolution = await self._unknown(entry, placement, unit, ids, context)
+            # Judged again: another process may have answered the unit since it was looked up.
+            judged = hold.judge(bucket, None if resolution.variant is None else resolution.variant.name)
+            if not isinstance(judged, Off):
+                return resolution._replace(probe=judged is Verdict.PROBE)
+        return Resolution(entry.rules.control, Reason.KILLED, assigned=False, off=judged)
+
+    async def _expected(self, entry: Entry, placement: Placement, unit: str) -> str:
+        """The variant that the unit has or would get, not written down: if it is killed, the unit must not count."""
+        experiment_id = entry.rules.experiment.id
+        known = self._memory.get(experiment_id, unit)
+        if known is None and placement.ambiguous:
+            try:
+                known = await self._assignments.find(experiment_id, unit)
+            except UnreadableError:
+                return placement.before.name
+        return (placement.variant if known is None else entry.rules.by_id[known]).name
+
+    def _known(self, entry: Entry, placement: Placement, unit: str) -> Resolution | None:
+        known = self._memory.get(entry.rules.experiment.id, unit)
+        return None if known is None else self._kept(entry, placement, known)
+
+    async def _unknown(
+        self, entry: Entry, placement: Placement, unit: str, ids: Ids, context: Mapping[str, Any]
+    ) -> Resolution:
+        if entry.rules.memory is Memory.EXISTING_ONLY:
             return await self._existing(entry, placement, unit)
         return await self._first(entry, placement, unit, ids, context)
 
-    def _answer(self, entry: Entry, variant: Variant | None, reason: Reason, *, assigned: bool = True) -> bytes:
-        self._answered[reason].inc()
-        return entry.answer(variant, reason, assigned=assigned)
+    def _kept(self, entry: Entry, placement: Placement, variant_id: int) -> Resolution:
+        split, sticky = entry.rules.kept[variant_id]
+        return split if split.variant is placement.variant else sticky
 
-    def _kept(self, entry: Entry, placement: Placement, variant_id: int) -> bytes:
-        variant = entry.rules.by_id[variant_id]
-        return self._answer(entry, variant, Reason.SPLIT if variant is placement.variant else Reason.STICKY)
-
-    async def _existing(self, entry: Entry, placement: Placement, unit: str) -> bytes:
+    async def _existing(self, entry: Entry, placement: Placement, unit: str) -> Resolution:
         """Of a paused experiment. Unverified, the unit gets what it most likely has, and stays uncounted."""
         experiment_id = entry.rules.experiment.id
         try:
             stored = await self._assignments.find(experiment_id, unit)
         except UnreadableError:
-            return self._answer(entry, placement.before, Reason.STORE_UNREADABLE, assigned=False)
+            return Resolution(placement.before, Reason.STORE_UNREADABLE, assigned=False)
         if stored is None:
-            return self._answer(entry, entry.rules.control, Reason.PAUSED, assigned=False)
+            return Resolution(entry.rules.control, Reason.PAUSED, assigned=False)
         self._memory.put(experiment_id, unit, stored)
         return self._kept(entry, placement, stored)
 
@@ -101,7 +147,7 @@ class Assigner:
 
     async def _first(
         self, entry: Entry, placement: Placement, unit: str, ids: Ids, context: Mapping[str, Any]
-    ) -> bytes:
+    ) -> Resolution:
         experiment = entry.rules.experiment
         now = self._clock()
 
@@ -138,4 +184,4 @@ class Assigner:
         waiting = [w for w in (delivered, written if self._assignments.reachable else None) if w is not None]
         if waiting:
             await asyncio.wait(waiting, timeout=_NEW_UNIT_DEADLINE)
-        return self._answer(entry, variant, reason)
+        return Resolution(variant, reason)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from services.assignment.domain.allocation import percentage_of
-from services.assignment.domain.decision import Reason, Rules
+from services.assignment.domain.decision import Reason, Resolution, Rules
+from services.assignment.ofrep import OFF, evaluation, reason_of, switch_metadata
+from shared.clock import to_iso
 from shared.messages import Experiment, Variant
 
 logger = logging.getLogger(__name__)
@@ -21,28 +24,64 @@ class Entry:
 
     def __init__(self, experiment: Experiment) -> None:
         self.rules = Rules(experiment)
-        self._answers: dict[tuple[int | None, Reason, bool], bytes] = {}
+        self._answers: dict[tuple[int | None, Reason, bool, bool], bytes] = {}
+        self._evaluations: dict[tuple[int | None, Reason, bool, bool], bytes] = {}
 
-    def answer(self, variant: Variant | None, reason: Reason, *, assigned: bool) -> bytes:
+    def answer(self, resolution: Resolution) -> bytes:
         """S2's body of POST /assign, with the reason and which definition decided."""
-        key = (None if variant is None else variant.id, reason, assigned)
-        found = self._answers.get(key)
+        return self._remembered(self._answers, self._encode_answer, resolution)
+
+    def evaluation(self, resolution: Resolution) -> bytes:
+        """The same decision as OFREP's body: the variant's `value` in config, else its name."""
+        return self._remembered(self._evaluations, self._encode_evaluation, resolution)
+
+    def _remembered(
+        self,
+        known: dict[tuple[int | None, Reason, bool, bool], bytes],
+        encode: Callable[[Resolution], bytes],
+        resolution: Resolution,
+    ) -> bytes:
+        variant, reason, assigned, off, probe = resolution
+        if off is not None:
+            return encode(resolution)  # it names a time, and every outage has another
+        key = (None if variant is None else variant.id, reason, assigned, probe)
+        found = known.get(key)
         if found is None:
-            found = self._answers[key] = self._encode(variant, reason, assigned)
+            found = known[key] = encode(resolution)
         return found
 
-    def _encode(self, variant: Variant | None, reason: Reason, assigned: bool) -> bytes:
+    def _encode_answer(self, resolution: Resolution) -> bytes:
         experiment = self.rules.experiment
-        return msgspec.json.encode(
-            {
-                "variant": None if variant is None else variant_body(experiment.id, variant),
-                "assigned": assigned,
-                "experiment_id": experiment.id,
-                "experiment_key": experiment.key,
-                "reason": reason.value,
-                "version": experiment.version,
-            }
-        )
+        variant, reason, assigned, off, probe = resolution
+        body: dict[str, Any] = {
+            "variant": None if variant is None else variant_body(experiment.id, variant),
+            "assigned": assigned,
+            "experiment_id": experiment.id,
+            "experiment_key": experiment.key,
+            "reason": reason.value,
+            "version": experiment.version,
+        }
+        if off is not None:
+            body |= {"cause": off.cause, "off_since": to_iso(off.since)}
+        if probe:
+            body["probe"] = True
+        return msgspec.json.encode(body)
+
+    def _encode_evaluation(self, resolution: Resolution) -> bytes:
+        experiment = self.rules.experiment
+        variant, reason, assigned, off, probe = resolution
+        metadata = {
+            "version": experiment.version,
+            "experiment_id": experiment.id,
+            "assigned": assigned,
+            "assignment_reason": reason.value,
+            **switch_metadata(off, probe=probe),
+        }
+        if variant is None:
+            return evaluation(experiment.key, None, reason_of(reason), OFF, metadata)
+        value = variant.config.get("value")
+        named = variant.name if value is None else value
+        return evaluation(experiment.key, named, reason_of(reason), variant.name, metadata)
 
 
 def variant_body(experiment_id: int, variant: Variant) -> dict[str, Any]:
@@ -92,7 +131,10 @@ class Directory:
             return self._by_id.get((organisation, reference))
         if is_number(reference):
             return self._by_id.get((organisation, int(reference)))
-        return self._by_key.get((organisation, reference))
+        return self.by_key(organisation, reference)
+
+    def by_key(self, organisation: str, key: str) -> Entry | None:
+        return self._by_key.get((organisation, key))
 
 
 def is_number(reference: str) -> bool:

@@ -14,7 +14,7 @@ FILES = f"{DOCS}/files"
 
 _SERVICES = {
     "ingest": "Ingest: events, dead letters",
-    "assignment": "Assignment: experiments, variants, results, keys",
+    "assignment": "Assignment: experiments, flags, switches, results, keys",
     "aggregator": "Aggregator: metrics, recent events, dashboard",
     "alerting": "Alerting: follows every metric",
 }

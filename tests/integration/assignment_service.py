@@ -1,4 +1,4 @@
-"""The assignment service inside the test's process, and a line to Postgres that can be cut."""
+"""The assignment service inside the test's process or as one of its own, and a line to Postgres that can be cut."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -15,6 +16,7 @@ from shared.http import AsgiApp
 from shared.keys import new_key
 from shared.messages import Scope
 from shared.settings import Settings
+from tests.programs import Program
 from tests.waiting import eventually
 
 KEYS: dict[Scope, str] = {"admin": new_key(), "ingest": new_key(), "read": new_key()}
@@ -54,6 +56,12 @@ async def assignment_service(kafka: str, postgres: str) -> AsyncIterator[Service
         service = Service(await assignment_app(settings, resources, background))
         await eventually(service.is_ready, "assignment is ready")
         yield service
+
+
+def assignment_program(kafka: str, postgres: str, log: Path) -> Program:
+    """A process of its own, not started yet; it knows the same keys."""
+    env = {"TIDEGATE_KAFKA": kafka, "TIDEGATE_POSTGRES": postgres, "TIDEGATE_BOOTSTRAP_KEYS": json.dumps(KEYS)}
+    return Program("services.assignment", log=log, env=env)
 
 
 class Cable:

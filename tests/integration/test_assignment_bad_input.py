@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,6 +21,11 @@ VALID = {
     ("POST", f"{AB}/experiments/1/variants"): b'{"variant_name": "x", "traffic_percentage": %s}',
     ("PUT", f"{ADMIN}/experiments/bad-input"): b'{"variants": [{"name": "x", "traffic_percentage": %s}]}',
     ("POST", f"{ADMIN}/keys"): b'{"scope": "read", "label": %s}',
+    ("PUT", f"{ADMIN}/flags/bad-input"): b'{"type": "number", "value": %s}',
+    ("PUT", f"{ADMIN}/flags/bad-salt"): b'{"type": "boolean", "salt": %s}',
+    ("PUT", f"{ADMIN}/flags/bad-object"): b'{"type": "json", "value": {"x": %s}}',
+    ("POST", f"{ADMIN}/switches/target/kill"): b'{"variant": "b", "reason": %s}',
+    ("POST", f"{ADMIN}/switches/target/restore"): b'{"cause": %s}',
 }
 VALUES = {
     "NaN": b"NaN",
@@ -48,9 +54,38 @@ WHOLE = {
     "unknown field": b'{"nonsense": 1}',
     "bytes": bytes(range(256)),
 }
-EVERYTHING = [(call, VALID[call] % value, name) for call in VALID for name, value in VALUES.items()] + [
-    (call, body, name) for call in VALID for name, body in WHOLE.items()
+RIGHT = {
+    *(("PUT", f"{ADMIN}/flags/bad-object", name) for name in ("list", "object", "boolean")),
+    *(
+        ("POST", f"{ADMIN}/switches/target/{step}", name)
+        for step in ("kill", "restore")
+        for name in ("empty", "null")
+    ),
+}
+"""(method, path, name of the body) of what is no mistake there."""
+EVERYTHING = [
+    (call, body, name)
+    for call in VALID
+    for name, body in [*((name, VALID[call] % value) for name, value in VALUES.items()), *WHOLE.items()]
+    if (*call, name) not in RIGHT
 ]
+
+OFREP = "/ofrep/v1/evaluate/flags"
+CONTEXTS = {
+    b'{"context": %s}': {"object", "two documents"},
+    b'{"context": {"targetingKey": %s}}': set(),
+    b'{"context": {"plan": %s}}': {"list", "object", "boolean"},
+    b'{"context": {"targetingKey": "u", "userId": %s}}': {"list", "object", "boolean"},
+    b'{"context": {"plan": "x"}, "more": %s}': {"list", "object", "boolean"},
+}
+"""Bodies of a request to evaluate, and which values are right there, at least for a plain flag."""
+EVALUATIONS = [
+    (key, template % value, name)
+    for key in ("bad-input", "target", "no-such-key")
+    for template, right in CONTEXTS.items()
+    for name, value in VALUES.items()
+    if name not in right
+] + [(key, body, name) for key in ("bad-input", "target") for name, body in WHOLE.items() if name != "unknown field"]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -62,6 +97,7 @@ async def service(kafka: str, postgres: str) -> AsyncIterator[Service]:
         ]
         spec = {"status": "running", "variants": variants}
         assert (await running.admin.put(f"{ADMIN}/experiments/target", json=spec)).json()["id"] == 1
+        assert (await running.admin.put(f"{ADMIN}/flags/bad-input", json={"type": "number", "value": 1})).is_success
         yield running
 
 
@@ -78,6 +114,29 @@ def assert_refused(status: int, body: dict[str, object]) -> None:
 async def test_a_body_that_cannot_be_right_is_refused(service: Service, call: tuple[str, str], body: bytes) -> None:
     answer = await service.admin.request(*call, content=body)
     assert_refused(answer.status_code, answer.json())
+
+
+@pytest.mark.parametrize(("key", "body"), [e[:2] for e in EVALUATIONS], ids=[f"{k} {n}" for k, _, n in EVALUATIONS])
+async def test_an_evaluation_that_cannot_be_right_is_refused(service: Service, key: str, body: bytes) -> None:
+    answer = await service.read.post(f"{OFREP}/{key}", content=body)
+    assert answer.status_code in (400, 404), answer.text
+    assert answer.json()["key"] == key
+    assert answer.json()["errorCode"] in ("PARSE_ERROR", "INVALID_CONTEXT", "TARGETING_KEY_MISSING", "FLAG_NOT_FOUND")
+    assert 0 < len(answer.json()["errorDetails"]) < 300
+
+
+async def test_a_wrong_key_neither_evaluates_nor_switches(service: Service) -> None:
+    stranger = service.client("tg_0123456789_" + "0" * 48)
+    for method, path in (
+        ("POST", f"{OFREP}/bad-input"),
+        ("PUT", f"{ADMIN}/flags/bad-input"),
+        ("GET", f"{ADMIN}/flags"),
+        ("GET", f"{ADMIN}/switches"),
+        ("POST", f"{ADMIN}/switches/target/kill"),
+        ("POST", f"{ADMIN}/switches/target/restore"),
+    ):
+        answer = await stranger.request(method, path, content=b"{}")
+        assert (answer.status_code, answer.json()["reason"]) == (401, "key_unknown")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +190,18 @@ async def test_a_request_to_assign_says_what_is_wrong(service: Service, body: ob
         ("DELETE", f"{AB}/assign"),
         ("DELETE", f"{AB}/experiments/1"),
         ("GET", f"{AB}/nothing"),
+        ("GET", f"{ADMIN}/flags/%00"),
+        ("GET", f"{ADMIN}/flags/%ed%a0%80"),
+        ("GET", f"{ADMIN}/flags/{'x' * 5000}"),
+        ("DELETE", f"{ADMIN}/flags/bad-input"),
+        ("GET", f"{ADMIN}/switches/%00"),
+        ("GET", f"{ADMIN}/switches/{'x' * 5000}"),
+        ("GET", f"{ADMIN}/switches/nobody/kill"),
+        ("POST", f"{ADMIN}/switches/%ed%a0%80/kill"),
+        ("POST", f"{ADMIN}/switches/nobody/kill"),
+        ("POST", f"{ADMIN}/switches/nobody/explode"),
+        ("GET", f"{OFREP}/bad-input"),
+        ("POST", OFREP),
         ("DELETE", f"{ADMIN}/keys/%00"),
         ("DELETE", f"{ADMIN}/keys/{'x' * 5000}"),
         ("GET", "/api/docs/files/../../../etc/passwd"),
@@ -146,8 +217,47 @@ async def test_a_url_that_names_nothing_is_refused(service: Service, method: str
 @pytest.mark.parametrize("key", ["1", "", "a/b", "ü", "x" * 101, "a%00", "-a", ".."])
 async def test_a_key_that_could_be_mistaken_is_refused(service: Service, key: str) -> None:
     spec = {"variants": [{"name": "x", "traffic_percentage": 1}]}
-    answer = await service.admin.put(f"{ADMIN}/experiments/{key}", json=spec)
+    for path, body in (("experiments", spec), ("flags", {"type": "boolean"})):
+        if key or path == "experiments":
+            answer = await service.admin.put(f"{ADMIN}/{path}/{key}", json=body)
+            assert_refused(answer.status_code, answer.json())
+
+
+@pytest.mark.parametrize("key", ["%00", "%ed%a0%80", "x" * 5000, "a%2Fb", "%D9%A1", "..", "%22"])
+async def test_an_unheard_flag_is_not_found_however_it_is_spelt(service: Service, key: str) -> None:
+    answer = await service.read.post(f"{OFREP}/{key}", json={})
+    assert (answer.status_code, answer.json().get("errorCode", "FLAG_NOT_FOUND")) == (404, "FLAG_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        ([], "spec"),
+        (None, "spec"),
+        ({}, "spec.type"),
+        ({"type": "Boolean"}, "spec.type"),
+        ({"type": ["boolean"]}, "spec.type"),
+        ({"type": "string"}, "spec.value"),
+        ({"type": "string", "value": 1}, "spec.value"),
+        ({"type": "json", "value": "x"}, "spec.value"),
+        ({"type": "boolean", "value": 1}, "spec.value"),
+        ({"type": "boolean", "off_value": None}, "spec.off_value"),
+        ({"type": "number", "value": 1, "off_value": True}, "spec.off_value"),
+        ({"type": "boolean", "enabled": 1}, "spec.enabled"),
+        ({"type": "boolean", "salt": ""}, "spec.salt"),
+        ({"type": "boolean", "description": 1}, "spec.description"),
+        ({"type": "boolean", "values": True}, "spec"),
+        ({"type": "string", "value": "x" * 70_000}, "spec"),
+    ],
+)
+async def test_a_flag_that_makes_no_sense_is_refused_by_the_name_of_its_fault(
+    service: Service, spec: object, place: str
+) -> None:
+    answer = await service.admin.put(f"{ADMIN}/flags/senseless", content=json.dumps(spec))
     assert_refused(answer.status_code, answer.json())
+    assert (answer.status_code, answer.json()["reason"]) == (422, "definition_invalid")
+    assert answer.json()["place"] == place
+    assert (await service.admin.get(f"{ADMIN}/flags/senseless")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.catalogue import BENCHES, Bench
+from bench.catalogue import BENCHES, Bench, Order
+from bench.killpath.run import RATES
 from bench.processes import BenchError
 from bench.progress import Bars
-from bench.results import Measurement, table, write_json
+from bench.results import Figure, Findings, write_json
 from deploy.local.artifacts import ArtifactError
 from deploy.local.children import ProgramError
 from deploy.local.settings import default_cache
 from deploy.local.stack import StackError, fetch
 from shared.clock import system_clock
 from tidegate.console import ConsoleReporter
+
+_RATES = ", ".join(str(rate) for rate in RATES)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,17 +34,29 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     name: Annotated[str | None, typer.Argument(help="Which benchmark; all of them if not given.")] = None,
-    events: Annotated[int, typer.Option(help="Size of the backlog.", min=1_000, max=100_000_000)] = 1_000_000,
+    events: Annotated[
+        int, typer.Option(help="aggregator: size of the backlog.", min=1_000, max=100_000_000)
+    ] = 1_000_000,
+    trips: Annotated[int, typer.Option(help="killpath: trips of the breaker at each load.", min=1, max=10_000)] = 100,
+    rate: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--rate",
+            help=f"killpath: events/s in the background; may be given several times. [default: {_RATES}]",
+            min=0,
+            max=1_000_000,
+        ),
+    ] = None,
     system: Annotated[
         list[str] | None, typer.Option("--system", help="Only this system; may be given several times.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the events that are drawn.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Of what is drawn by chance.", min=0)] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.", dir_okay=False)
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the benchmarks and their systems, and end.")] = False,
 ) -> None:
-    """Measure how fast Tidegate and other systems do the same work, in one run on this machine.
+    """Measure how fast Tidegate is, where others do the same work also how fast they are, in one run on this machine.
 
     Starts a Kafka and a PostgreSQL of its own and removes everything at the end; a stack that runs is not touched,
     but shares the processor. Our totals are compared with the truth, and the exit code is 1 if they differ.
@@ -51,6 +66,8 @@ def bench(
     - `tidegate bench aggregator`
     - `tidegate bench aggregator --json out.json`
     - `tidegate bench aggregator --events 50000 --system tidegate --system floor`
+    - `tidegate bench killpath`
+    - `tidegate bench killpath --trips 20 --rate 0 --rate 1000`
     - `tidegate bench --list`
     """
     console = Console()
@@ -62,14 +79,15 @@ def bench(
     if name is not None and name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}", param_hint="NAME")
     chosen = [BENCHES[name]] if name else list(BENCHES.values())
-    measurements: list[Measurement] = []
+    figures: list[Figure] = []
     try:
         for one in chosen:
-            measured = _run(one, console, events=events, systems=_systems(one, system), seed=seed)
-            console.print(table(f"{one.name}: {one.summary}", measured, baseline=one.baseline))
-            measurements += measured
+            order = Order(_systems(one, system), events=events, trips=trips, rates=rate or RATES, seed=seed)
+            found = _run(one, order, console)
+            console.print(found.table(f"{one.name}: {one.summary}"))
+            figures += found.figures()
         if json_file is not None:
-            write_json(json_file, measurements)
+            write_json(json_file, figures)
     except (ArtifactError, BenchError, OSError, ProgramError, StackError) as error:
         console.print(f"tidegate bench failed: {error}", style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
@@ -87,14 +105,14 @@ def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
     return [name for name in one.systems if not wanted or name in wanted]
 
 
-def _run(one: Bench, console: Console, *, events: int, systems: list[str], seed: int) -> list[Measurement]:
+def _run(one: Bench, order: Order, console: Console) -> Findings:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains while the broker is coming up
     with tempfile.TemporaryDirectory(prefix="tidegate-cache-") as fallback:
         cache = default_cache(os.environ, Path(fallback))
         with ConsoleReporter(console) as reporter:
             fetch(cache, reporter)
 
-        async def run() -> list[Measurement]:
+        async def run() -> Findings:
             task, loop = asyncio.current_task(), asyncio.get_running_loop()
             assert task is not None
 
@@ -103,13 +121,6 @@ def _run(one: Bench, console: Console, *, events: int, systems: list[str], seed:
                 task.cancel()
 
             loop.add_signal_handler(signal.SIGTERM, end)
-            return await one.run(
-                events=events,
-                systems=systems,
-                seed=seed,
-                cache=cache,
-                clock=system_clock,
-                bars=Bars(console),
-            )
+            return await one.run(order, cache=cache, clock=system_clock, bars=Bars(console))
 
         return asyncio.run(run())

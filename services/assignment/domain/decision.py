@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.assignment.domain.allocation import Allocation, Ambiguity, Split, StratumSplit, before_the_move
 from services.assignment.domain.bucketing import bucket_of
 from services.assignment.domain.lifecycle import Status
+from services.assignment.domain.switches import Off, experiment_admission_bucket
 from shared import messages
 
 
@@ -28,6 +29,8 @@ class Reason(Enum):
     ARCHIVED = "experiment_archived"
     CANCELLED = "experiment_cancelled"
     FAILED = "experiment_failed"
+    KILLED = "killed"
+    """A switch holds the experiment or the unit's variant off: the control, and the unit is not counted."""
 
 
 class Memory(Enum):
@@ -36,6 +39,22 @@ class Memory(Enum):
     FIRST_ANSWER = "running: remember the first answer, look it up where buckets are ambiguous"
     EXISTING_ONLY = "paused: who has a variant keeps it, nobody else gets one"
     NONE = "not running: everybody gets the control"
+
+
+class Resolution(NamedTuple):
+    """What a unit gets, and why."""
+
+    variant: messages.Variant | None
+    """None only where an experiment without control is not running or killed."""
+    reason: Reason
+    assigned: bool = True
+    off: Off | None = None
+    """What killed it, if that is the reason."""
+    probe: bool = False
+    """A switch is half-open and admits the unit."""
+
+
+_MEMORY = {Status.RUNNING: Memory.FIRST_ANSWER, Status.PAUSED: Memory.EXISTING_ONLY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +75,12 @@ class Rules:
     def __init__(self, experiment: messages.Experiment) -> None:
         self.experiment = experiment
         self.status = Status(experiment.status)
+        self.memory = _MEMORY.get(self.status, Memory.NONE)
         self.control = next((v for v in experiment.variants if v.type == "control"), None)
         self.by_id = {v.id: v for v in experiment.variants}
         self.by_name = {v.name: v for v in experiment.variants}
+        self.kept = {v.id: (Resolution(v, Reason.SPLIT), Resolution(v, Reason.STICKY)) for v in experiment.variants}
+        """What a unit that has the variant gets: by the present split, or although that says otherwise."""
         self._stratify_by = experiment.stratify_by
         if self.memory is not Memory.NONE:
             names = [v.name for v in experiment.variants]
@@ -69,14 +91,11 @@ class Rules:
             self._ambiguity = Ambiguity(splits)
 
     @property
-    def memory(self) -> Memory:
-        if self.status is Status.RUNNING:
-            return Memory.FIRST_ANSWER
-        return Memory.EXISTING_ONLY if self.status is Status.PAUSED else Memory.NONE
-
-    @property
     def not_running(self) -> Reason:
         return Reason(f"experiment_{self.status.value}")
+
+    def admission_bucket(self, unit: str) -> int:
+        return experiment_admission_bucket(self.experiment.salt, unit)
 
     def place(self, unit: str, context: Mapping[str, Any]) -> Placement:
         """Of a running or paused experiment only."""

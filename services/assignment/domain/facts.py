@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from services.assignment.domain.decision import Placement
-from shared.messages import Event, Experiment, Variant
+from shared.messages import Event, Experiment, UnitKind, Variant
 
 EXPOSURE = "experiment_exposure"
 RESULT = "experiment_result"
@@ -24,8 +24,14 @@ class Ids:
     session: str | None = None
     job: str | None = None
 
-    def of_kind(self, kind: str) -> str | None:
-        return {"user": self.user, "session": self.session, "job": self.job}[kind]
+    def of_kind(self, kind: UnitKind) -> str | None:
+        match kind:
+            case "user":
+                return self.user
+            case "session":
+                return self.session
+            case "job":
+                return self.job
 
 
 def exposure_id(experiment: Experiment, unit: str, variant: Variant) -> str:
