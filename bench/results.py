@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from rich.table import Table
 
 MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A row of `tidegate bench --json`."""
+
+    bench: str
+    workload: str
+    system: str
+    metric: str
+    value: float
+    unit: str
+
+
+class Findings(Protocol):
+    """What a benchmark returns."""
+
+    def figures(self) -> list[Figure]: ...
+
+    def table(self, title: str) -> Table: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +50,47 @@ class Measurement:
     def events_per_s(self) -> float:
         return self.events / self.seconds
 
+    def figures(self) -> list[Figure]:
+        """Rate, cost and memory, and on how many events they were measured."""
+        named = [
+            ("events_per_s", round(self.events_per_s, 1), "events/s"),
+            ("cpu_per_event", round(self.cpu_seconds / self.events * 1e6, 3), "µs"),
+            ("peak_memory", round(self.peak_memory / MIB, 1), "MiB"),
+            ("events", self.events, "events"),
+        ]
+        return [Figure(self.bench, self.workload, self.system, metric, value, unit) for metric, value, unit in named]
+
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A row of `tidegate bench --json`."""
+class Comparison:
+    """Several systems' throughput, each also as a multiple of `baseline`'s."""
 
-    bench: str
-    workload: str
-    system: str
-    metric: str
-    value: float
-    unit: str
+    measurements: Sequence[Measurement]
+    baseline: str
+
+    def figures(self) -> list[Figure]:
+        return [figure for measurement in self.measurements for figure in measurement.figures()]
+
+    def table(self, title: str) -> Table:
+        """The measurements side by side; below, what each guarantees."""
+        base = next((m.events_per_s for m in self.measurements if m.system == self.baseline), None)
+        notes = [f"×: multiple of {self.baseline}'s rate", *(f"{m.system}: {m.guarantee}" for m in self.measurements)]
+        shown = Table(title=title, title_justify="left", caption="\n".join(notes), caption_justify="left")
+        shown.add_column("system", no_wrap=True)
+        for heading in ("events", "events/s", "×", "CPU µs/event", "peak MiB"):
+            shown.add_column(heading, justify="right", no_wrap=True)
+        for m in self.measurements:
+            shown.add_row(
+                m.system,
+                f"{m.events:,}",
+                f"{m.events_per_s:,.0f}",
+                "" if base is None else f"{m.events_per_s / base:.1f}",
+                f"{m.cpu_seconds / m.events * 1e6:.2f}",
+                f"{m.peak_memory / MIB:.0f}",
+            )
+        return shown
 
 
-def figures(measurement: Measurement) -> list[Figure]:
-    """Rate, cost and memory, and on how many events they were measured."""
-    m = measurement
-    named = [
-        ("events_per_s", round(m.events_per_s, 1), "events/s"),
-        ("cpu_per_event", round(m.cpu_seconds / m.events * 1e6, 3), "µs"),
-        ("peak_memory", round(m.peak_memory / MIB, 1), "MiB"),
-        ("events", m.events, "events"),
-    ]
-    return [Figure(m.bench, m.workload, m.system, metric, value, unit) for metric, value, unit in named]
-
-
-def write_json(path: Path, measurements: Sequence[Measurement]) -> None:
+def write_json(path: Path, figures: Iterable[Figure]) -> None:
     """Replaces the file. Raises OSError."""
-    rows = [figure for measurement in measurements for figure in figures(measurement)]
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
-
-
-def table(title: str, measurements: Sequence[Measurement], *, baseline: str) -> Table:
-    """The measurements side by side, each rate also as a multiple of `baseline`'s; below, what each guarantees."""
-    base = next((m.events_per_s for m in measurements if m.system == baseline), None)
-    notes = [f"×: multiple of {baseline}'s rate", *(f"{m.system}: {m.guarantee}" for m in measurements)]
-    shown = Table(title=title, title_justify="left", caption="\n".join(notes), caption_justify="left")
-    shown.add_column("system", no_wrap=True)
-    for heading in ("events", "events/s", "×", "CPU µs/event", "peak MiB"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    for m in measurements:
-        shown.add_row(
-            m.system,
-            f"{m.events:,}",
-            f"{m.events_per_s:,.0f}",
-            "" if base is None else f"{m.events_per_s / base:.1f}",
-            f"{m.cpu_seconds / m.events * 1e6:.2f}",
-            f"{m.peak_memory / MIB:.0f}",
-        )
-    return shown
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(list(figures)), indent=1) + b"\n")

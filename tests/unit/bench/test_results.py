@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.results import Measurement, table, write_json
+from bench.results import Comparison, Measurement, write_json
 
 FAST = Measurement("aggregator", "W1", "fast", "all of it", 1_000_000, 500.0, 250.0, 64 * 1024 * 1024)
 SLOW = Measurement("aggregator", "W1", "slow", "nothing", 100, 1.0, 1.0, 32 * 1024 * 1024)
 
 
 def test_every_figure_is_a_row_with_the_six_agreed_fields(tmp_path: Path) -> None:
-    write_json(tmp_path / "out.json", [FAST, SLOW])
+    write_json(tmp_path / "out.json", Comparison([FAST, SLOW], "slow").figures())
 
     rows = json.loads((tmp_path / "out.json").read_text())
     assert {tuple(row) for row in rows} == {("bench", "workload", "system", "metric", "value", "unit")}
@@ -44,5 +44,5 @@ def test_without_the_baseline_there_are_no_multiples() -> None:
 def _text(measurements: list[Measurement], *, baseline: str) -> str:
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(table("aggregator", measurements, baseline=baseline))
+        console.print(Comparison(measurements, baseline).table("aggregator"))
     return captured.get()
