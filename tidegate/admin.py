@@ -9,8 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from deploy.local.stack import read_keys
-from deploy.local.state import StateDirectory, StateError
+from deploy.local.state import StateDirectory, StateError, read_keys
 
 _TIMEOUT_SECONDS = 30.0
 _ATTEMPTS = 4

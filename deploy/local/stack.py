@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import msgspec
 
 from deploy.local import children, gateway, kafka, migrations, ports, postgres, services
 from deploy.local.artifacts import LOCK_FILE, ArtifactError, fetch_jars, missing_jars, parse_lock
@@ -22,13 +21,12 @@ from deploy.local.process import Account, Job, Process, ProcessState
 from deploy.local.reporter import Reporter, Silent
 from deploy.local.services import SERVICES, Neighbours, Service
 from deploy.local.settings import default_cache
-from deploy.local.state import ProcessRecord, Record, StateDirectory, StateError, write_private
+from deploy.local.state import SCOPES, ProcessRecord, Record, StateDirectory, StateError, read_keys, write_private
 from deploy.local.supervisor import StartError, Supervisor
 from shared.kafka import create_topics
 from shared.keys import new_key
 
 POSTGRES_VERSION = "18"
-SCOPES = ("admin", "ingest", "read")
 
 logger = logging.getLogger(__name__)
 
@@ -306,23 +304,6 @@ def fetch(cache: Path, reporter: Reporter) -> tuple[Path, ...]:
         return tuple(directory / jar.file_name for jar in jars)
     with reporter.downloading(sum(jar.size for jar in missing)) as advance:
         return fetch_jars(jars, directory, advance)
-
-
-def read_keys(state: StateDirectory) -> dict[str, str]:
-    """The admin, ingest and read keys. Raises `StateError` before the first start, or if the file is damaged."""
-    try:
-        keys = msgspec.json.decode(state.keys_file.read_bytes(), type=dict[str, str])
-    except FileNotFoundError as error:
-        raise StateError(f"{state.keys_file} does not exist: `tidegate up` writes it on its first start") from error
-    except msgspec.MsgspecError as error:
-        raise StateError(_damaged_keys(state, str(error))) from error
-    if missing := [scope for scope in SCOPES if scope not in keys]:
-        raise StateError(_damaged_keys(state, f"no key for {', '.join(missing)}"))
-    return keys
-
-
-def _damaged_keys(state: StateDirectory, fault: str) -> str:
-    return f"{state.keys_file} is damaged ({fault}); restore it, or remove it, and the next start makes new keys"
 
 
 def _not_listening(host: str, port: int, refusal: OSError) -> str:

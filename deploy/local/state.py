@@ -23,6 +23,9 @@ import msgspec
 from deploy.local.children import Identity
 from deploy.local.process import ProcessState
 
+SCOPES = ("admin", "ingest", "read")
+"""Of the keys that the first start makes."""
+
 
 class StateError(Exception):
     """The state directory cannot be used; the message says why and what to do."""
@@ -168,3 +171,20 @@ def _try_lock(file: IO[str]) -> bool:
         else:
             return True
     return False
+
+
+def read_keys(state: StateDirectory) -> dict[str, str]:
+    """The admin, ingest and read keys. Raises `StateError` before the first start, or if the file is damaged."""
+    try:
+        keys = msgspec.json.decode(state.keys_file.read_bytes(), type=dict[str, str])
+    except FileNotFoundError as error:
+        raise StateError(f"{state.keys_file} does not exist: `tidegate up` writes it on its first start") from error
+    except msgspec.MsgspecError as error:
+        raise StateError(_damaged_keys(state, str(error))) from error
+    if missing := [scope for scope in SCOPES if scope not in keys]:
+        raise StateError(_damaged_keys(state, f"no key for {', '.join(missing)}"))
+    return keys
+
+
+def _damaged_keys(state: StateDirectory, fault: str) -> str:
+    return f"{state.keys_file} is damaged ({fault}); restore it, or remove it, and the next start makes new keys"
