@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-
 from deploy.local import children, gateway, kafka, migrations, ports, postgres, services
 from deploy.local.artifacts import LOCK_FILE, ArtifactError, fetch_jars, missing_jars, parse_lock
 from deploy.local.children import ProgramError, identify

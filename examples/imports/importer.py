@@ -6,26 +6,32 @@ import asyncio
 import io
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import polars as pl
 
 from examples.imports.domain.datasets import DATASETS, Dataset
-from examples.imports.domain.events import ImportOutcome
+from examples.imports.domain.events import FAILED, ImportOutcome
 from examples.imports.domain.mapping import FieldMapping, propose
 from examples.imports.domain.validation import Fault, Validated, validate
 from shared.postgres import Connection, Pool
 
 SCHEMA = "imports"
 BATCH_RECORDS = 2_000
+READ_ONLY = "target_read_only"
+"""The category of an import that the target database refused to write."""
 
 OnProgress = Callable[[int, int], None]
 """(records processed, records in the file), after each batch and before the commit. Raise `ImportCancelledError`
 to stop: nothing of the file stays."""
 BeforeCommit = Callable[[Connection, ImportOutcome], Awaitable[None]]
 """Runs in the import's transaction, so that what it writes is true exactly if the records are there."""
+
+IsReadOnly = Callable[[], bool]
+"""Whether the target tables take no writes now, as after a failover to a standby."""
 
 
 class ImportCancelledError(Exception):
@@ -69,39 +75,52 @@ def _analyse(path: Path, dataset: Dataset) -> Analysis:
 class Importer:
     """Writes into the schema `imports` that `schema.prepare` has created."""
 
-    def __init__(self, pool: Pool, *, batch_records: int = BATCH_RECORDS) -> None:
+    def __init__(
+        self, pool: Pool, *, batch_records: int = BATCH_RECORDS, read_only: IsReadOnly = lambda: False
+    ) -> None:
         self._pool = pool
         self._batch_records = batch_records
+        self._read_only = read_only
 
     async def run(
         self, request: ImportRequest, on_progress: OnProgress, before_commit: BeforeCommit | None = None
     ) -> ImportOutcome:
-        """Imports the file or leaves no trace.
+        """Imports the file or leaves no trace. A target that refuses to be written makes the import fail.
 
         Raises ImportCancelledError, OSError for an unreadable file and `shared.postgres.RETRYABLE`.
         """
         started = time.perf_counter()
         dataset = DATASETS[request.dataset]
         raw, mapping = await asyncio.to_thread(_read, request.path, dataset)
-        async with self._pool.acquire() as connection, connection.transaction():
-            if request.again:
-                await connection.execute(f"DELETE FROM {SCHEMA}.{dataset.table} WHERE job_id = $1", request.job_id)
-            if mapping.missing_required:
-                on_progress(raw.height, raw.height)
-                good, faults = 0, Counter({Fault.MISSING: raw.height})
-            else:
-                good, faults = await self._copy_all(connection, request, raw, dataset, on_progress)
-            outcome = ImportOutcome(
-                final_status=final_status(processed=raw.height, successful=good),
-                records_processed=raw.height,
-                records_successful=good,
-                records_failed=raw.height - good,
-                total_ms=1000 * (time.perf_counter() - started),
-                error_categories=tuple(fault.value for fault, _ in faults.most_common()),
-            )
-            if before_commit is not None:
-                await before_commit(connection, outcome)
+        async with self._pool.acquire() as connection:
+            try:
+                async with connection.transaction(readonly=self._read_only()):
+                    good, faults = await self._write(connection, request, raw, mapping, dataset, on_progress)
+                    outcome = _outcome(raw.height, good, [fault.value for fault, _ in faults.most_common()], started)
+                    if before_commit is not None:
+                        await before_commit(connection, outcome)
+            except asyncpg.ReadOnlySQLTransactionError:
+                outcome = _outcome(raw.height, 0, [READ_ONLY], started)
+                if before_commit is not None:  # the job's own tables can be written
+                    async with connection.transaction():
+                        await before_commit(connection, outcome)
         return outcome
+
+    async def _write(
+        self,
+        connection: Connection,
+        request: ImportRequest,
+        raw: pl.DataFrame,
+        mapping: FieldMapping,
+        dataset: Dataset,
+        on_progress: OnProgress,
+    ) -> tuple[int, Counter[Fault]]:
+        if request.again:
+            await connection.execute(f"DELETE FROM {SCHEMA}.{dataset.table} WHERE job_id = $1", request.job_id)
+        if not mapping.missing_required:
+            return await self._copy_all(connection, request, raw, dataset, on_progress)
+        on_progress(raw.height, raw.height)
+        return 0, Counter({Fault.MISSING: raw.height})
 
     async def _copy_all(
         self,
@@ -134,10 +153,21 @@ class Importer:
         return good, faults
 
 
+def _outcome(processed: int, successful: int, categories: Sequence[str], started: float) -> ImportOutcome:
+    return ImportOutcome(
+        final_status=final_status(processed=processed, successful=successful),
+        records_processed=processed,
+        records_successful=successful,
+        records_failed=processed - successful,
+        total_ms=1000 * (time.perf_counter() - started),
+        error_categories=tuple(categories),
+    )
+
+
 def final_status(*, processed: int, successful: int) -> str:
     """S1's three statuses; a file without records is no success."""
     if successful == 0:
-        return "failed"
+        return FAILED
     return "success" if successful == processed else "partial_success"
 
 

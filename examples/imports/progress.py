@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from examples.imports.domain.comparison import VariantCounted
-from examples.imports.domain.ledger import Ledger
+from examples.imports.domain.inbox import Received
+from examples.imports.domain.ledger import Truth
+from examples.imports.domain.valve import BreakerReport, FlagState
 
 
 class Phase(Enum):
@@ -39,6 +41,15 @@ class Progress:
     """Users by variant, by the driver's own log."""
     variants: Mapping[str, VariantCounted] = field(default_factory=dict)
     """The platform's results so far."""
+    diverted: int = 0
+    """Users who found imports switched off."""
+    failing: bool = False
+    """Whether the target of the imports takes no writes now."""
+    flag: FlagState = FlagState.ON
+    breaker: BreakerReport = field(default_factory=lambda: BreakerReport("closed", 0, 0))
+    messages: Mapping[str, int] = field(default_factory=dict)
+    """Channel → messages received."""
+    last_messages: Mapping[str, Sequence[Received]] = field(default_factory=dict)
     complaints: Counter[str] = field(default_factory=Counter)
     _samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
 
@@ -51,9 +62,9 @@ class Progress:
         """Something that should not happen happened (again)."""
         self.complaints[text] += 1
 
-    def observe(self, now: float, ledger: Ledger) -> None:
-        truth = ledger.truth()
+    def observe(self, now: float, truth: Truth) -> None:
         self.accepted, self.malformed = truth.accepted, truth.malformed_sent
+        self.diverted = truth.diverted
         self.given = {name: variant.units for name, variant in truth.variants.items()}
         self._samples.append((now, truth.accepted))
 

@@ -12,6 +12,9 @@ from examples.imports.domain.ledger import Ledger, Outcome
 from examples.imports.transport import Answer, Api, GaveUpError, Lost
 from examples.imports.wire import BATCH_PATH, EVENTS_PATH, batch, encode, encode_malformed
 
+Acknowledged = Callable[[AppEvent], None]
+"""Told of each event at the moment in which its acknowledgement has arrived, at every copy."""
+
 Complain = Callable[[str], None]
 """Told of every answer that should not happen, in words for people."""
 
@@ -27,11 +30,20 @@ class Malformed:
 class EventSender:
     """`deadline` is an instant of the loop's clock; what is not acknowledged by then stays unacknowledged."""
 
-    def __init__(self, api: Api, ledger: Ledger, *, deadline: float, complain: Complain) -> None:
+    def __init__(
+        self,
+        api: Api,
+        ledger: Ledger,
+        *,
+        deadline: float,
+        complain: Complain,
+        acknowledged: Acknowledged = lambda _: None,
+    ) -> None:
         self._api = api
         self._ledger = ledger
         self._deadline = deadline
         self._complain = complain
+        self._acknowledged = acknowledged
 
     async def send(self, events: Sequence[AppEvent], headers: Mapping[str, str], *, batched: bool) -> None:
         """Returns when all are acknowledged or the deadline has passed."""
@@ -44,6 +56,7 @@ class EventSender:
             if answer is None:
                 continue
             if answer.ok:
+                self._acknowledged(event)
                 self._ledger.delivered(ids, Outcome.ACKNOWLEDGED)
             else:
                 self._complain(f"valid event {event.event_type} was answered with {answer.status}: {answer.body}")
@@ -68,6 +81,7 @@ class EventSender:
             self._judge_malformed(malformed, refused=verdicts.pop(middle) == "invalid", answer=answer)
         for event, verdict in zip(events, verdicts, strict=True):
             if verdict == "accepted":
+                self._acknowledged(event)
                 self._ledger.delivered((event.event_id,), Outcome.ACKNOWLEDGED)
             else:
                 self._complain(f"valid event {event.event_type} in a batch: {verdict}: {answer.body}")

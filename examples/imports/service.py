@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from examples.imports.domain.events import ImportOutcome
+from examples.imports.domain.events import FAILED, ImportOutcome
 from examples.imports.domain.planning import retry_delay_seconds
 from examples.imports.importer import ImportCancelledError, Importer, ImportRequest, OnProgress
 from examples.imports.queue import (
@@ -175,7 +175,7 @@ def _unwatched(processed: int, total: int) -> None:
 
 
 def _gave_up() -> ImportOutcome:
-    return ImportOutcome("failed", 0, 0, 0, 0.0, (SYSTEM_ERROR,))
+    return ImportOutcome(FAILED, 0, 0, 0, 0.0, (SYSTEM_ERROR,))
 
 
 Outage = Callable[[], bool]

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from examples.imports.domain.behaviour import Stage, UserPlan, VariantName
-from examples.imports.domain.events import ImportOutcome, Session, SessionTimes
+from examples.imports.domain.behaviour import NAVIGATE_AWAY, Engagement, Stage, UserPlan, VariantName
+from examples.imports.domain.events import FAILED, ImportOutcome, Session, SessionTimes
 from examples.imports.domain.ledger import Ledger
 from examples.imports.domain.planning import estimated_duration_ms, priority_of
+from examples.imports.domain.valve import FlagAnswer, FlagState
 from examples.imports.files import SourceFile
+from examples.imports.gate import Ask
 from examples.imports.importer import ImportCancelledError, ImportRequest, analyse
 from examples.imports.outbox import Deliveries, Outbox
 from examples.imports.queue import Cancellation, NewJob, QueueUnavailableError
@@ -33,6 +35,9 @@ class World:
     experiment_key: str
     service: ImportService
     sender: EventSender
+    is_enabled: Ask
+    flag: str
+    """What `is_enabled` asks for."""
     assign: Assign
     ledger: Ledger
     later: Deliveries
@@ -78,7 +83,7 @@ class User:
         self._outbox.add(self._session.session_started(self._entered))
         await self._outbox.flush()
         estimated_ms = await self._prepare()
-        if estimated_ms is not None:
+        if estimated_ms is not None and await self._gets_in():
             await self._import(estimated_ms)
         await self._look_around()
         if self._plan.network.offline_hours is not None:
@@ -115,13 +120,34 @@ class User:
         )
         return estimated_duration_ms(size=analysis.size, records=analysis.records)
 
+    async def _gets_in(self) -> bool:
+        """Whether imports are on for the user, at once or when the user has come back."""
+        user, answer = self._session.user_id, await self._ask()
+        if answer.state is FlagState.OFF:
+            self._world.ledger.diverted(user)
+            self._add(self._session.diverted, flag=self._world.flag, cause=answer.cause)
+            await self._outbox.flush()
+        looks = iter(self._plan.returns)
+        while answer.state is FlagState.OFF:
+            wait = next(looks, None)
+            if wait is None:
+                return False
+            await asyncio.sleep(wait)
+            answer = await self._ask()
+        return True
+
+    async def _ask(self) -> FlagAnswer:
+        return await self._world.is_enabled(self._session.user_id, self._plan.headers)
+
     async def _import(self, estimated_ms: int) -> None:
         user = self._session.user_id
         context = {"estimatedDuration": estimated_ms, "fileSize": self._file.size, "entity": self._file.dataset.name}
         variant = await self._world.assign(user, context, self._plan.headers)
         self._world.ledger.assigned(user, variant)
-        self._add(self._session.assigned, variant=variant, estimated_ms=estimated_ms)
         started = self._now()
+        event = self._session.assigned(started, variant=variant, estimated_ms=estimated_ms)
+        self._world.ledger.started(user, event.event_id, variant)
+        self._outbox.add(event)
         ending = await (
             self._in_background(estimated_ms, started) if variant == "background" else self._while_waiting()
         )
@@ -140,6 +166,8 @@ class User:
             )
         except ImportCancelledError:
             return None
+        if gives_up is not None and outcome.final_status == FAILED:
+            return None  # gone before the failure was on the page, which reports how an import ended
         return Ending(outcome, self._now())
 
     async def _in_background(self, estimated_ms: int, started: int) -> Ending | None:
@@ -157,18 +185,29 @@ class User:
             return Ending(result.outcome, self._now())
         ending = asyncio.create_task(self._ending(result.ended))  # notes the time while the user does other things
         self._add(self._session.background_started, estimated_ms=result.estimated_completion_ms)
-        if self._plan.abandons["background"] and await self._takes_back():
-            return None
+        engagements = list(self._plan.engagements)
+        if self._plan.abandons["background"]:
+            if engagements and engagements[0].action == NAVIGATE_AWAY:
+                self._engage(engagements.pop(0), started)  # at once: such an import is soon done
+            if await self._takes_back():
+                self._add(self._session.cancelled)
+                return None
         await self._outbox.flush()
-        for engagement in self._plan.engagements:
+        for engagement in engagements:
             await asyncio.sleep(max(0.0, engagement.after * self._world.pace - self._since(started) / 1000))
-            self._add(self._session.engagement, action=engagement.action, from_start_ms=self._since(started))
+            self._engage(engagement, started)
         try:
             async with asyncio.timeout_at(self._world.deadline):
                 return await ending
         except TimeoutError:
             self._world.complain(f"background import {self._session.job_id} did not end in time")
             return None
+
+    def _engage(self, engagement: Engagement, started: int) -> None:
+        event = self._session.engagement(self._now(), action=engagement.action, from_start_ms=self._since(started))
+        if engagement.action == NAVIGATE_AWAY:
+            self._world.ledger.navigated_away(self._session.user_id, event.event_id)
+        self._outbox.add(event)
 
     async def _ending(self, ended: Awaitable[ImportOutcome | None]) -> Ending | None:
         outcome = await ended

@@ -17,8 +17,7 @@ from rich.text import Text
 from deploy.local.control import take_down
 from deploy.local.postgres import url
 from deploy.local.process import ProcessState
-from deploy.local.stack import read_keys
-from deploy.local.state import StateDirectory, StateError
+from deploy.local.state import StateDirectory, StateError, read_keys
 from tidegate.commands.up import up
 from tidegate.options import DEFAULT_STATE, State
 

@@ -14,6 +14,9 @@ VariantName = Literal["realtime", "background"]
 VARIANTS: tuple[VariantName, ...] = ("realtime", "background")
 
 
+NAVIGATE_AWAY: Literal["navigate_away"] = "navigate_away"
+
+
 class Stage(Enum):
     """S1's funnel before the import itself; a user may leave before any of them ends."""
 
@@ -87,6 +90,9 @@ class UserPlan:
     opens_notification: bool
     clicks_notification: bool
     surveys: Mapping[VariantName, Survey | None]
+    returns: tuple[float, ...]
+    """Real seconds between looks whether imports are on again, for a user who found them switched off; after the
+    last one the user gives up."""
     pageviews: int
     network: Network
     headers: Mapping[str, str]
@@ -113,10 +119,11 @@ ABANDONS: Mapping[str, Mapping[VariantName, float]] = {
 
 LEAVES_EARLY: Mapping[Stage, float] = {Stage.UPLOAD: 0.04, Stage.ANALYSIS: 0.02, Stage.REVIEW: 0.04}
 STEPS = 10
-ARRIVALS_END = 0.8
+ARRIVALS_END = 0.9
 """Share of the run in which users arrive; the rest is for them to finish."""
 
 _HELD_SHARE, _RESENT_SHARE, _DOUBLED_SHARE, _MALFORMED_SHARE, _OFFLINE_SHARE = 0.06, 0.06, 0.02, 0.012, 0.012
+_STAYS_AWAY_SHARE, _LOOKS = 0.2, 8
 _DEVICES: tuple[tuple[str, str, str], ...] = (
     ("iOS 26.1", "iPhone17,1", "cellular"),
     ("iOS 25.6", "iPad14,3", "wifi"),
@@ -157,6 +164,7 @@ def draw_plan(seed: int, index: int, *, nominal_seconds: float, files: Sequence[
         pageviews=dice.choices((0, 1, 2, 3), (3, 4, 2, 1))[0],
         network=_network(dice),
         headers=_headers(dice),
+        returns=_returns(dice),
     )
 
 
@@ -167,12 +175,18 @@ def _leaves_early(dice: random.Random) -> Stage | None:
 def _engagements(dice: random.Random) -> tuple[Engagement, ...]:
     chosen = []
     if dice.random() < 0.7:
-        chosen.append(Engagement("navigate_away", dice.uniform(0.1, 0.6)))
+        chosen.append(Engagement(NAVIGATE_AWAY, dice.uniform(0.1, 0.6)))
     if dice.random() < 0.4:
         chosen.append(Engagement("monitor_progress", dice.uniform(0.2, 1.0)))
     if dice.random() < 0.3:
         chosen.append(Engagement("check_status", dice.uniform(0.5, 1.5)))
     return tuple(sorted(chosen, key=lambda e: e.after))
+
+
+def _returns(dice: random.Random) -> tuple[float, ...]:
+    """Drawn last: in the first act a plan is the same with and without."""
+    stays_away = dice.random() < _STAYS_AWAY_SHARE
+    return () if stays_away else tuple(dice.uniform(0.8, 2.4) for _ in range(_LOOKS))
 
 
 def _survey(dice: random.Random, variant: VariantName) -> Survey | None:

@@ -7,20 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from examples.imports.domain.journeys import NO_JOURNEYS, Journeys
 from examples.imports.domain.ledger import Truth
+from examples.imports.domain.valve import Valve
+
+JOURNEY_WORDS = {
+    "started": "started",
+    "completed": "completed",
+    "abandoned_after_navigation": "abandoned after navigating away",
+    "abandoned_timeout": "abandoned by timeout",
+    "in_progress": "in progress",
+}
+"""Each figure of a variant's journeys, in words for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantCounted:
-    """What the experiment's results say; the mean in milliseconds."""
+    """What the experiment's results say (the mean in milliseconds), and what its imports' journeys came to."""
 
     units: int
     completed: int
     mean_duration: float | None
+    journeys: Journeys = NO_JOURNEYS
 
     @property
     def abandoned(self) -> int:
-        return self.units - self.completed
+        return self.journeys.abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,7 @@ class Line:
 class Comparison:
     truth: Truth
     platform: Counted
+    valve: Valve
     lines: tuple[Line, ...]
 
     @property
@@ -82,10 +95,11 @@ class Comparison:
                 }
                 for name, counted in platform.variants.items()
             },
+            **self.valve.to_json(),
         }
 
 
-def compare(truth: Truth, platform: Counted) -> Comparison:
+def compare(truth: Truth, platform: Counted, valve: Valve) -> Comparison:
     """`platform` must hold every variant of `truth`; one that it lacks counts as empty."""
     filled = {name: platform.variants.get(name, VariantCounted(0, 0, None)) for name in truth.variants}
     whole = Counted(platform.counted, platform.late, platform.duplicates_dropped, platform.dead_lettered, filled)
@@ -103,7 +117,37 @@ def compare(truth: Truth, platform: Counted) -> Comparison:
         lines.append(_equal(f"{name}: completed", expected.completed, found.completed, decides=True))
         lines.append(_equal(f"{name}: abandoned", expected.abandoned, found.abandoned, decides=True))
         lines.append(_same_mean(name, expected.mean_duration, found.mean_duration))
-    return Comparison(truth, whole, tuple(lines))
+        lines.extend(_journey_lines(name, expected.journeys, found.journeys))
+    lines.extend(_valve_lines(valve))
+    return Comparison(truth, whole, valve, tuple(lines))
+
+
+def _journey_lines(variant: str, expected: Journeys, found: Journeys) -> list[Line]:
+    return [
+        _equal(f"{variant}: journeys, {what}", getattr(expected, field), getattr(found, field), decides=True)
+        for field, what in JOURNEY_WORDS.items()
+    ]
+
+
+def _valve_lines(valve: Valve) -> list[Line]:
+    report, wanted = valve.report, valve.wanted_openings
+    lines = [
+        _equal("breaker: openings, as users saw it", valve.seen_openings, report.openings, decides=True),
+        _equal("breaker: closings, as users saw it", valve.seen_closings, report.closings, decides=True),
+        Line("breaker: in the end", "closed", report.state, report.state == "closed", decides=True),
+        Line(
+            "breaker: openings in a run this long",
+            f"≥ {wanted}",
+            f"{report.openings}",
+            report.openings >= wanted,
+            decides=True,
+        ),
+    ]
+    told = report.openings + report.closings
+    for channel, count in valve.messages.items():
+        enough = count >= max(1, told)
+        lines.append(Line(f"messages on {channel}", f"≥ {told}", f"{count}", enough, decides=count == 0))
+    return lines
 
 
 def _equal(what: str, expected: int, found: int, *, decides: bool) -> Line:

@@ -14,6 +14,10 @@ EXPERIMENT_NAME = "import_processing_mode"
 
 COMPLETED = "data_import_completed"
 STARTED = "migration_session_started"
+IMPORT_STARTED = "import_processing_experiment_assigned"
+"""The one event of both variants that S0 sends when an import starts; its abandonment query begins there, too."""
+FAILED = "failed"
+"""The `finalStatus` of an import of which nothing stayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,21 @@ class Session:
         data = {"reviewDuration": round(review_ms, 3), "fieldsMapped": mapped, "fieldsUnmapped": list(unmapped)}
         return self.event("field_mapping_review_completed", time, data)
 
+    def diverted(self, time: int, *, flag: str, cause: str | None) -> AppEvent:
+        """Imports are switched off: the user sees S1's maintenance page instead."""
+        data = {"userId": self.user_id, "flag": flag, "cause": cause, "page": "/maintenance"}
+        return self.event("import_diverted", time, data)
+
     def assigned(self, time: int, *, variant: str, estimated_ms: int) -> AppEvent:
+        """The user has a variant and the import starts: the first event of the job, in both variants."""
         data = {
             "userId": self.user_id,
+            "importJobId": self.job_id,
             "variant": variant,
             "estimatedDurationMs": estimated_ms,
             "experimentName": EXPERIMENT_NAME,
         }
-        return self.event("import_processing_experiment_assigned", time, data)
+        return self.event(IMPORT_STARTED, time, data, of_job=True)
 
     def background_started(self, time: int, *, estimated_ms: int) -> AppEvent:
         data = {
@@ -115,6 +126,11 @@ class Session:
             "variant": "background",
         }
         return self.event("background_import_engagement", time, data, of_job=True)
+
+    def cancelled(self, time: int) -> AppEvent:
+        """The user took the background job back before it was done."""
+        data = {"importJobId": self.job_id, "variant": "background"}
+        return self.event("background_import_cancelled", time, data, of_job=True)
 
     def notification(self, time: int, *, kind: str, action: str) -> AppEvent:
         data = {"notificationType": kind, "action": action, "importJobId": self.job_id, "variant": "background"}

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from examples.imports.domain.journeys import NO_JOURNEYS, Journeys
+
 
 class Outcome(Enum):
     """What a client knows about one delivery of an event."""
@@ -23,11 +25,15 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class VariantTruth:
-    """`units`: users given the variant; `completed`: those whose completion was acknowledged; mean in ms."""
+    """`units`: users given the variant; `completed`: those whose completion was acknowledged; mean in ms.
+
+    `journeys` as they stand when every deadline has passed: none is in progress any more.
+    """
 
     units: int
     completed: int
     mean_duration: float | None
+    journeys: Journeys = NO_JOURNEYS
 
     @property
     def abandoned(self) -> int:
@@ -48,6 +54,10 @@ class Truth:
     unacknowledged: int
     """Ids that were sent and never acknowledged, so that nobody can know whether they count."""
     variants: Mapping[str, VariantTruth]
+    diverted: int = 0
+    """Users who found imports switched off; some of them came back later."""
+    turned_away: int = 0
+    """Those of them who never got in."""
 
 
 class Ledger:
@@ -60,6 +70,9 @@ class Ledger:
         self._offline: set[str] = set()
         self._units: dict[str, str] = {}
         self._completions: dict[str, tuple[str, float]] = {}
+        self._starts: dict[str, tuple[str, str]] = {}
+        self._navigations: dict[str, str] = {}
+        self._diverted: set[str] = set()
         self._variants = tuple(variants)
 
     def delivered(self, ids: Iterable[str], outcome: Outcome) -> None:
@@ -89,6 +102,18 @@ class Ledger:
         """The user's import ended and `event_id` tells the platform so. Counts once that is acknowledged."""
         self._completions[event_id] = (user, duration_ms)
 
+    def started(self, user: str, event_id: str, variant: str) -> None:
+        """The user's import starts in `variant` and `event_id` tells the platform so; likewise."""
+        self._starts[event_id] = (user, variant)
+
+    def navigated_away(self, user: str, event_id: str) -> None:
+        """The user left the page while the import ran; likewise."""
+        self._navigations[event_id] = user
+
+    def diverted(self, user: str) -> None:
+        """The user found imports switched off."""
+        self._diverted.add(user)
+
     @property
     def accepted(self) -> int:
         return len(self._acknowledged)
@@ -107,6 +132,8 @@ class Ledger:
             offline=sum(event_id in self._acknowledged for event_id in self._offline),
             unacknowledged=len(self._copies.keys() - self._acknowledged.keys()),
             variants={variant: self._variant_truth(variant) for variant in self._variants},
+            diverted=len(self._diverted),
+            turned_away=len(self._diverted - self._units.keys()),
         )
 
     def _variant_truth(self, variant: str) -> VariantTruth:
@@ -119,4 +146,18 @@ class Ledger:
             units=sum(given == variant for given in self._units.values()),
             completed=len(durations),
             mean_duration=sum(durations) / len(durations) if durations else None,
+            journeys=self._journeys(variant),
+        )
+
+    def _journeys(self, variant: str) -> Journeys:
+        known = self._acknowledged
+        started = {u for event_id, (u, given) in self._starts.items() if given == variant and event_id in known}
+        completed = {u for event_id, (u, _) in self._completions.items() if event_id in known} & started
+        navigated = {u for event_id, u in self._navigations.items() if event_id in known} & started
+        gone = started - completed
+        return Journeys(
+            started=len(started),
+            completed=len(completed),
+            abandoned_after_navigation=len(gone & navigated),
+            abandoned_timeout=len(gone - navigated),
         )

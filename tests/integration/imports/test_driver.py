@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from examples.imports.domain.events import IMPORT_STARTED
 from examples.imports.driver import RunSettings, Target, run
+from examples.imports.importer import READ_ONLY
 from examples.imports.progress import Phase, Progress
 from tests.unit.imports.fake_gateway import FakeGateway, serving
 
@@ -22,7 +24,8 @@ async def test_a_run_over_a_bad_network_ends_with_equal_figures(postgres: str) -
     comparison = result.comparison
     assert [line for line in comparison.lines if not line.agrees] == []
     assert result.complaints == {}
-    assert (progress.phase, progress.done, progress.active) == (Phase.DONE, 80, 0)
+    assert (progress.phase, progress.done, progress.active) == (Phase.DONE, progress.users, 0)
+    assert progress.users >= 80  # some more came while the breaker waited for a probe
 
     truth = comparison.truth
     assert truth.accepted == len(gateway.events) > 80 * 8
@@ -30,6 +33,39 @@ async def test_a_run_over_a_bad_network_ends_with_equal_figures(postgres: str) -
     assert truth.malformed_sent == len(gateway.letters) > 0
     assert sum(v.units for v in truth.variants.values()) == len(gateway.units) > 60
     assert sum(v.abandoned for v in truth.variants.values()) > 0
+
+
+async def test_imports_fail_until_the_breaker_opens_and_it_closes_when_they_work_again(postgres: str) -> None:
+    gateway = FakeGateway()
+    async with serving(gateway) as url:
+        result = await run(Target(url, postgres, _KEYS), RunSettings(seconds=4, users=100, seed=4), Progress())
+        await gateway.guard.settled()
+    valve, truth = result.comparison.valve, result.comparison.truth
+    assert result.comparison.differences == ()
+    assert result.complaints == {}
+    assert valve.report.openings == valve.report.closings == valve.seen_openings == valve.seen_closings >= 1
+    assert len(valve.kill_latencies_ms) == valve.report.openings
+    assert max(valve.kill_latencies_ms) < 1_000
+    assert truth.diverted > 0
+    assert all(count >= 2 * valve.report.openings for count in valve.messages.values())
+    assert {m.action for messages in result.last_messages.values() for m in messages} == {"trigger", "resolve"}
+
+    failed = [e for e in gateway.events.values() if e.properties.get("errorCategories") == [READ_ONLY]]
+    assert len(failed) >= 10
+    diverted = {e.user_id for e in gateway.events.values() if e.event_type == "import_diverted"}
+    assert len(diverted) == truth.diverted
+    starts = {e.user_id for e in gateway.events.values() if e.event_type == IMPORT_STARTED}
+    assert len(diverted - starts) == truth.turned_away
+
+
+async def test_a_breaker_that_does_not_close_is_found_out(postgres: str) -> None:
+    gateway = FakeGateway()
+    gateway.guard.stuck = True
+    async with serving(gateway) as url:
+        settings = RunSettings(seconds=3, users=60, seed=3, settle_seconds=2, closes_within=0.5)
+        result = await run(Target(url, postgres, _KEYS), settings, Progress())
+    assert "breaker: in the end" in [line.what for line in result.comparison.differences]
+    assert any("did not close" in text for text in result.complaints)
 
 
 async def test_events_that_the_platform_loses_are_found_out(postgres: str) -> None:
@@ -41,4 +77,9 @@ async def test_events_that_the_platform_loses_are_found_out(postgres: str) -> No
         result = await run(target, settings, Progress())
     lost, *variant = [line.what for line in result.comparison.differences]
     assert lost == "accepted = counted + late"
-    assert [what.partition(": ")[2] for what in variant] == ["completed", "abandoned"]
+    assert [what.partition(": ")[2] for what in variant] == [
+        "completed",
+        "abandoned",
+        "journeys, completed",
+        "journeys, abandoned after navigating away",
+    ]

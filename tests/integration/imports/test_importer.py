@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from examples.imports.domain.events import ImportOutcome
 from examples.imports.files import write_files
-from examples.imports.importer import ImportCancelledError, Importer, ImportRequest, analyse
-from shared.postgres import Pool
+from examples.imports.importer import READ_ONLY, ImportCancelledError, Importer, ImportRequest, analyse
+from shared.postgres import Connection, Pool
 
 _HEADER = "tailnum,year,type,manufacturer,model,engines,seats,speed,engine"
 
@@ -87,6 +88,26 @@ async def test_a_file_without_records_is_no_success(pool: Pool, tmp_path: Path) 
     path = _planes(tmp_path / "p.csv", [])
     outcome = await Importer(pool).run(ImportRequest("empty", path, "planes"), _ignore)
     assert (outcome.final_status, outcome.records_processed) == ("failed", 0)
+
+
+async def test_a_target_that_takes_no_writes_makes_the_import_fail(pool: Pool, tmp_path: Path) -> None:
+    path = _planes(tmp_path / "p.csv", [f"N{n},2001,t,m,o,2,4,NA,Jet" for n in range(5)])
+    read_only = True
+    importer = Importer(pool, read_only=lambda: read_only)
+    told: list[ImportOutcome] = []
+
+    async def tell(connection: Connection, outcome: ImportOutcome) -> None:
+        await connection.execute("CREATE TABLE IF NOT EXISTS imports.told (status text)")
+        told.append(outcome)
+
+    outcome = await importer.run(ImportRequest("refused", path, "planes"), _ignore, tell)
+    assert (outcome.final_status, outcome.records_processed, outcome.records_failed) == ("failed", 5, 5)
+    assert outcome.error_categories == (READ_ONLY,)
+    assert told == [outcome]
+    assert await _staged(pool, "refused") == 0
+
+    read_only = False
+    assert (await importer.run(ImportRequest("refused", path, "planes"), _ignore)).final_status == "success"
 
 
 async def test_importing_again_replaces_what_an_earlier_try_had_committed(pool: Pool, tmp_path: Path) -> None:

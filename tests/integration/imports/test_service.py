@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples.imports.domain.planning import Priority
-from examples.imports.importer import ImportCancelledError, Importer, ImportRequest
+from examples.imports.importer import READ_ONLY, ImportCancelledError, Importer, ImportRequest
 from examples.imports.queue import Cancellation, JobQueue, NewJob
 from examples.imports.service import SYSTEM_ERROR, BreakableQueue, FellBack, ImportService, Queued
 from shared.postgres import Pool
@@ -118,3 +118,13 @@ async def test_a_job_whose_file_is_gone_fails_after_its_retries(
     assert outcome is not None
     assert (outcome.final_status, outcome.error_categories) == ("failed", (SYSTEM_ERROR,))
     assert await pool.fetchval("SELECT attempts FROM imports.jobs WHERE id = 'gone'") == 4
+
+
+async def test_a_background_import_fails_for_good_while_the_target_takes_no_writes(pool: Pool, path: Path) -> None:
+    queue = JobQueue(pool, "refused", workers=1)
+    service = ImportService(Importer(pool, read_only=lambda: True), queue, queue, workers=1)
+    async with service.running():
+        outcome = await asyncio.wait_for((await _queued(service, _job("refused", path))).ended, 20)
+    assert outcome is not None
+    assert (outcome.final_status, outcome.error_categories) == ("failed", (READ_ONLY,))
+    assert await pool.fetchval("SELECT state FROM imports.jobs WHERE id = 'refused'") == "done"

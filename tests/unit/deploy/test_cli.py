@@ -15,7 +15,7 @@ from deploy.local.process import ProcessState
 from deploy.local.state import ProcessRecord, Record, StateDirectory
 from tidegate.cli import app
 
-COMMANDS = ("up", "down", "status", "apply", "migrate")
+COMMANDS = ("up", "down", "status", "apply", "kill", "restore", "switches", "migrate")
 METRIC = "kind: metric\nkey: {key}\nspec: {{type: count}}\n"
 
 

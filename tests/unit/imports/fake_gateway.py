@@ -15,8 +15,9 @@ from aiohttp import web
 from services.ingest.domain.batch_body import NoBatch, events_of
 from services.ingest.domain.normalise import Rejected, normalise
 from shared import strict_json
-from shared.clock import HOUR, system_clock
+from shared.clock import HOUR, SECOND, system_clock
 from shared.messages import Event
+from tests.unit.imports.fake_guard import HASTE, FakeGuard
 
 Mishap = Callable[[int], str | None]
 """Number of the request (from 1) → None, `before` (503, nothing stored) or `after` (stored, then 502)."""
@@ -38,6 +39,7 @@ class FakeGateway:
         self.requests = Counter[str]()
         self.forget: Callable[[Event], bool] = lambda _: False
         """Acknowledged and lost, as no platform may."""
+        self.guard = FakeGuard()
         self._mishap = mishap
         self._number = itertools.count(1)
         self._ids = map(str, itertools.count(1))
@@ -49,6 +51,7 @@ class FakeGateway:
             [
                 web.post(f"{streaming}/events", self._one),
                 web.post(f"{streaming}/events/batch", self._batch),
+                web.get(f"{streaming}/metrics", self._journeys),
                 web.get(streaming + "/metrics/{key}", self._totals),
                 web.get(f"{streaming}/dead-letters", self._dead_letters),
                 web.put("/api/v1/admin/metrics/{key}", self._define),
@@ -57,6 +60,7 @@ class FakeGateway:
                 web.post(ab + "/experiments/{id}/start", self._start),
                 web.get(ab + "/experiments/{id}/results", self._results),
                 web.post(f"{ab}/assign", self._assign),
+                *self.guard.routes(),
             ]
         )
         return app
@@ -106,6 +110,7 @@ class FakeGateway:
             self.duplicates += 1
         elif not self.forget(verdict):
             self.events[verdict.event_id] = verdict
+            self.guard.count(verdict)
             if verdict.time < now - 24 * HOUR:
                 self.late.add(verdict.event_id)
         return verdict
@@ -143,6 +148,49 @@ class FakeGateway:
             "invalid": 0,
         }
         return web.json_response({"totals": totals})
+
+    async def _journeys(self, request: web.Request) -> web.Response:
+        spec = self.metrics[request.query["metric_name"]]
+        late = system_clock() - int(spec["timeout"].removesuffix("s")) * SECOND // HASTE
+        counts: dict[str, Counter[str]] = {}
+        for job in self._jobs().values():
+            start = job.get(spec["start"]["event"])
+            if start is None:
+                continue
+            counted = counts.setdefault(start.properties["variant"], Counter())
+            counted["started"] += 1
+            counted[self._outcome(spec, job, overdue=start.time < late)] += 1
+        fields = (
+            "started",
+            "completed",
+            "abandoned_after_navigation",
+            "abandoned_timeout",
+            "in_progress",
+            "abandoned",
+        )
+        return web.json_response(
+            [
+                {"group": {"properties.variant": name}, "aggregation_type": field, "metric_value": c[field]}
+                for name, c in counts.items()
+                for field in fields
+            ]
+        )
+
+    def _jobs(self) -> dict[str, dict[str, Event]]:
+        """Job → event type → its event, of navigations only the one that navigates away."""
+        jobs: dict[str, dict[str, Event]] = {}
+        for event in self.events.values():
+            navigates = event.properties.get("userAction", "navigate_away") == "navigate_away"
+            if event.job_id is not None and navigates:
+                jobs.setdefault(event.job_id, {})[event.event_type] = event
+        return jobs
+
+    def _outcome(self, spec: dict[str, Any], job: dict[str, Event], *, overdue: bool) -> str:
+        if spec["complete"]["event"] in job:
+            return "completed"
+        if spec["navigate"]["event"] in job and (overdue or spec["dead"]["event"] in job):
+            return "abandoned_after_navigation"
+        return "abandoned_timeout" if overdue else "in_progress"
 
     async def _dead_letters(self, request: web.Request) -> web.Response:
         return web.json_response({"items": self.letters[: int(request.query["limit"])]})

@@ -62,3 +62,10 @@ def test_the_network_misbehaves_as_often_as_it_is_said_to() -> None:
 
 def test_a_notification_is_clicked_only_after_it_was_opened() -> None:
     assert all(plan.opens_notification for plan in _plans(500) if plan.clicks_notification)
+
+
+def test_most_diverted_users_come_back_a_few_times_and_some_never() -> None:
+    returns = [plan.returns for plan in _plans(500)]
+    assert 0.1 < sum(not looks for looks in returns) / len(returns) < 0.3
+    assert all(0.5 < wait < 3 for looks in returns for wait in looks)
+    assert all(sum(looks) > 6 for looks in returns if looks)

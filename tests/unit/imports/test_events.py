@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from examples.imports.domain.behaviour import Survey
-from examples.imports.domain.events import AppEvent, ImportOutcome, Session, SessionTimes
+from examples.imports.domain.events import IMPORT_STARTED, AppEvent, ImportOutcome, Session, SessionTimes
 
 _OUTCOME = ImportOutcome("partial_success", 100, 90, 10, 1234.5678, ("invalid_number",))
 _TIMES = SessionTimes(upload_ms=10, review_ms=20, session_ms=3000)
@@ -28,6 +28,8 @@ def _all(session: Session) -> list[AppEvent]:
         session.pageview(13, "/dashboard"),
         session.first_client_interaction(14),
         session.help_viewed(15),
+        session.diverted(16, flag="data_import_enabled", cause="breaker:data_import"),
+        session.cancelled(17),
     ]
 
 
@@ -88,6 +90,18 @@ def test_events_of_the_job_carry_its_id_beside_the_product_s_own_field() -> None
     completed = session.completed(1, _OUTCOME, _TIMES, variant="realtime")
     assert completed.job_id == completed.data["migrationJobId"] == session.job_id
     assert session.session_started(1).job_id is None
+
+
+def test_the_job_of_both_variants_begins_with_one_and_the_same_event() -> None:
+    session = Session("key", "u")
+    for variant in ("realtime", "background"):
+        event = session.assigned(1, variant=variant, estimated_ms=1)
+        assert (event.event_type, event.job_id, event.data["variant"]) == (IMPORT_STARTED, session.job_id, variant)
+
+
+def test_a_diverted_user_has_no_job_yet() -> None:
+    event = Session("key", "u").diverted(1, flag="f", cause=None)
+    assert (event.event_type, event.job_id, event.data["page"]) == ("import_diverted", None, "/maintenance")
 
 
 def test_the_estimate_in_minutes_is_rounded_up() -> None:

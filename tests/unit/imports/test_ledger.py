@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from examples.imports.domain.journeys import Journeys
 from examples.imports.domain.ledger import Ledger, Outcome, VariantTruth
 
 
@@ -74,3 +75,35 @@ def test_offline_events_count_once_they_are_acknowledged(ledger: Ledger) -> None
     assert ledger.truth().offline == 0
     ledger.delivered(["old"], Outcome.ACKNOWLEDGED)
     assert ledger.truth().offline == 1
+
+
+def test_an_import_that_did_not_complete_is_abandoned_by_navigation_or_by_timeout(ledger: Ledger) -> None:
+    for user in ("done", "away", "gone"):
+        ledger.assigned(user, "background")
+        ledger.started(user, f"start-{user}", "background")
+    ledger.completed("done", "end-done", 100.0)
+    for user in ("done", "away"):
+        ledger.navigated_away(user, f"away-{user}")
+    ids = ["start-done", "start-away", "start-gone", "end-done", "away-done", "away-away"]
+    ledger.delivered(ids, Outcome.ACKNOWLEDGED)
+    background = ledger.truth().variants["background"]
+    assert background.journeys == Journeys(3, 1, abandoned_after_navigation=1, abandoned_timeout=1)
+    assert background.abandoned == background.journeys.abandoned
+
+
+def test_what_the_platform_was_never_told_is_in_no_journey(ledger: Ledger) -> None:
+    for user in ("u1", "u2"):
+        ledger.assigned(user, "background")
+        ledger.started(user, f"start-{user}", "background")
+        ledger.navigated_away(user, f"away-{user}")
+        ledger.completed(user, f"end-{user}", 100.0)
+    ledger.delivered(["start-u1", "end-u2"], Outcome.ACKNOWLEDGED)
+    assert ledger.truth().variants["background"].journeys == Journeys(1, 0, 0, abandoned_timeout=1)
+
+
+def test_a_diverted_user_is_turned_away_unless_it_gets_in_later(ledger: Ledger) -> None:
+    for user in ("u1", "u2", "u1"):
+        ledger.diverted(user)
+    ledger.assigned("u2", "realtime")
+    truth = ledger.truth()
+    assert (truth.diverted, truth.turned_away) == (2, 1)

@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from typing import Any
 
 import pytest
 
-from examples.imports.definitions import load
-from examples.imports.platform import Platform, PlatformError, payload_of, variant_of
+from examples.imports.definitions import Addresses, load
+from examples.imports.domain.events import Session
+from examples.imports.domain.journeys import Journeys
+from examples.imports.domain.valve import FlagAnswer, FlagState
+from examples.imports.platform import Platform, PlatformError, flag_of, payload_of, variant_of
 from examples.imports.transport import Answer
 from tests.unit.imports.conftest import OpenClient
 
+_NOW = 1_760_000_000_000_000
+_DEFINITIONS = load("1", Addresses("http://h/hook", "http://h/v2/enqueue", "0" * 32, "h", 25))
+
 
 async def test_setting_up_defines_metrics_before_the_experiment_starts(open_client: OpenClient) -> None:
-    definitions = load("run_1")
     async with open_client() as client:
         platform = Platform(client.api, client.api)
-        await platform.set_up(definitions, deadline=asyncio.get_running_loop().time() + 5)
-    assert client.gateway.metrics == definitions.metrics
+        await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
+    assert client.gateway.metrics == _DEFINITIONS.specs("metric")
+    for kind in ("flag", "channel", "rule", "breaker"):
+        assert client.gateway.guard.definitions[f"{kind}s"] == _DEFINITIONS.specs(kind)
     assert client.gateway.started
     assert [v["variant_name"] for v in client.gateway.variants] == ["realtime", "background"]
 
@@ -31,11 +39,10 @@ async def test_a_metric_that_the_platform_refuses_to_show_is_an_error(open_clien
 
 
 async def test_variants_without_results_yet_are_empty(open_client: OpenClient) -> None:
-    definitions = load("run_1")
     async with open_client() as client:
         platform = Platform(client.api, client.api)
-        identifier = await platform.set_up(definitions, deadline=asyncio.get_running_loop().time() + 5)
-        variants = await platform.variants(identifier, definitions)
+        identifier = await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
+        variants = await platform.variants(identifier, _DEFINITIONS)
     assert variants is not None
     assert [(v.units, v.completed, v.mean_duration) for v in variants.values()] == [(0, 0, None)] * 2
 
@@ -70,3 +77,45 @@ async def test_dead_letters_of_other_runs_do_not_count(open_client: OpenClient) 
             payload = {"event_id": identifier, "event_data": {"experimentKey": key}}
             client.gateway.letters.append({"payload": payload})
         assert await Platform(client.api, client.api).dead_letters("run_1", limit=100) == 2
+
+
+async def test_after_a_run_nothing_of_it_decides_or_tells_any_more(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        platform = Platform(client.api, client.api)
+        await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
+        async with platform.leaving_nothing(_DEFINITIONS):
+            assert len(client.gateway.guard.definitions["channels"]) == 3
+    left = client.gateway.guard.definitions
+    assert left["channels"] == {}
+    assert [spec["enabled"] for kind in ("rules", "breakers") for spec in left[kind].values()] == [False, False]
+
+
+async def test_journeys_are_read_by_variant(open_client: OpenClient) -> None:
+    async with open_client() as client:
+        platform = Platform(client.api, client.api)
+        await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
+        session = Session("key", "u")
+        await client.sender.send([session.assigned(_NOW, variant="background", estimated_ms=1)], {}, batched=False)
+        found = await platform.journeys(_DEFINITIONS.metric("import_journey"))
+    assert found == {"background": Journeys(started=1, abandoned_timeout=1)}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"value": True, "reason": "STATIC", "metadata": {"version": 1}}, FlagAnswer(FlagState.ON)),
+        (
+            {"value": True, "metadata": {"probe": True, "cause": "breaker:b"}},
+            FlagAnswer(FlagState.PROBE, "breaker:b"),
+        ),
+        ({"value": False, "metadata": {"cause": "breaker:b"}}, FlagAnswer(FlagState.OFF, "breaker:b")),
+        ({"reason": "DISABLED"}, FlagAnswer(FlagState.OFF)),
+    ],
+)
+def test_a_flag_is_on_only_where_it_says_so(body: dict[str, Any], expected: FlagAnswer) -> None:
+    assert flag_of(Answer(200, {"key": "flag", **body}, 0)) == expected
+
+
+def test_a_flag_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(PlatformError, match="FLAG_NOT_FOUND"):
+        flag_of(Answer(404, {"key": "flag", "errorCode": "FLAG_NOT_FOUND"}, 0))

@@ -1,0 +1,125 @@
+"""A whole guardrail in a running stack: metrics, flag, breaker and channels, and what a client of it can ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from deploy.local.stack import LocalStack
+from shared.clock import system_clock, to_iso
+
+RETRYABLE = {429, 502, 503, 504}
+THRESHOLD = 10
+_ANALYTICS = "/api/v1/streaming-analytics"
+
+
+class Valve:
+    """One breaker `name` over the streak of events `name`; a client that is as patient as ours are told to be."""
+
+    def __init__(self, stack: LocalStack, name: str, *, timeout_ms: int = 1_500) -> None:
+        self.name = name
+        self._timeout_ms = timeout_ms
+        self._http = httpx.AsyncClient(base_url=stack.gateway, headers={"X-API-Key": stack.keys["admin"]}, timeout=20)
+        self.sent = 0
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def define(self, channels: dict[str, dict[str, Any]]) -> None:
+        """`channels` by key; the breaker notifies them all."""
+        await self.put(
+            "metrics",
+            f"{self.name}_streak",
+            {
+                "type": "streak",
+                "event": self.name,
+                "failure": {"path": "properties.status", "op": "eq", "value": "failed"},
+            },
+        )
+        await self.put("metrics", f"{self.name}_count", {"type": "count", "event": self.name})
+        await self.put("flags", self.name, {"type": "boolean"})
+        for key, spec in channels.items():
+            await self.put("channels", key, spec)
+        await self.put(
+            "breakers",
+            self.name,
+            {
+                "metric": f"{self.name}_streak",
+                "failure_threshold": THRESHOLD,
+                "timeout_ms": self._timeout_ms,
+                "recovery_attempts": 3,
+                "flag": self.name,
+                "notify": list(channels),
+            },
+        )
+
+    async def put(self, kind: str, key: str, spec: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = await self.ask("PUT", f"/api/v1/admin/{kind}/{key}", spec)
+        return answer
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer, asked for until there is one other than "not now"."""
+        async with asyncio.timeout(90):
+            while True:
+                try:
+                    answer = await self._http.request(method, path, json=body)
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+                    continue
+                if answer.status_code not in RETRYABLE:
+                    assert answer.status_code < 500, answer.text
+                    answer.raise_for_status()
+                    return answer.json()
+                await asyncio.sleep(0.05)
+
+    async def happen(self, *statuses: str) -> None:
+        """Sends one event for each status, in order, all acknowledged. Resends bear the same ids."""
+        now = system_clock()
+        events: list[dict[str, Any]] = []
+        for status in statuses:
+            self.sent += 1
+            events.append(
+                {
+                    "event_id": f"{self.name}-{self.sent}",
+                    "event_type": self.name,
+                    "event_data": {"status": status},
+                    "user_id": f"user-{self.sent}",
+                    "event_timestamp": to_iso(now + len(events)),
+                }
+            )
+        answer = await self.ask("POST", f"{_ANALYTICS}/events/batch", {"events": events})
+        assert answer["accepted"] == len(statuses), answer
+
+    async def flag(self, unit: str = "somebody") -> dict[str, Any]:
+        answer: dict[str, Any] = await self.ask(
+            "POST", f"/ofrep/v1/evaluate/flags/{self.name}", {"context": {"targetingKey": unit}}
+        )
+        return answer
+
+    async def is_on(self) -> bool:
+        """For everybody: a half-open breaker may let single units pass."""
+        return bool((await self.flag())["reason"] == "STATIC")
+
+    async def is_off(self) -> bool:
+        return not await self.is_on()
+
+    async def breaker(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self.ask("GET", f"/api/v1/admin/breakers/{self.name}")
+        return found
+
+    async def is_in(self, *states: str) -> bool:
+        state: str = (await self.breaker())["state"]
+        return state in states
+
+    async def count(self) -> int:
+        """How many of our events count, by the metric that takes them all."""
+        found = await self.ask("GET", f"{_ANALYTICS}/metrics/{self.name}_count")
+        counted: int = found["totals"]["counted"]
+        return counted
+
+    async def alerts(self) -> Sequence[dict[str, Any]]:
+        found: Sequence[dict[str, Any]] = await self.ask("GET", f"{_ANALYTICS}/alerts?limit=100")
+        return found
