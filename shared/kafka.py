@@ -314,8 +314,8 @@ class _OffsetsClient:
         return dict(await self._consumer.end_offsets(partitions))
 
 
-async def assigned_consumer(bootstrap: str, topic: str, *, fetch_max_wait_ms: int = 500) -> AIOKafkaConsumer:
-    """Without a group: reads all partitions and commits nothing."""
+async def assigned_consumer(bootstrap: str, *topics: str, fetch_max_wait_ms: int = 500) -> AIOKafkaConsumer:
+    """Without a group: reads all partitions of the topics and commits nothing."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=None,
@@ -325,11 +325,12 @@ async def assigned_consumer(bootstrap: str, topic: str, *, fetch_max_wait_ms: in
     )
     await _start_patiently(consumer)
     async with asyncio.timeout(30):
-        while not (numbers := consumer.partitions_for_topic(topic)):
+        while not all(consumer.partitions_for_topic(topic) for topic in topics):
             await consumer._client.force_metadata_update()
-            consumer._client.add_topic(topic)
+            for topic in topics:
+                consumer._client.add_topic(topic)
             await asyncio.sleep(0.05)
-    consumer.assign([TopicPartition(topic, n) for n in sorted(numbers)])
+    consumer.assign([TopicPartition(t, n) for t in topics for n in sorted(consumer.partitions_for_topic(t))])
     return consumer
 
 

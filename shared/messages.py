@@ -55,7 +55,8 @@ class DeadLetter(Message, frozen=True, kw_only=True):
 class MetricUpdate(Message, frozen=True, kw_only=True):
     """One shard's additive state of one series after a commit; readers add shards, never average them.
 
-    `revision` is the shard's next offset at that commit: of two updates with one key the higher wins.
+    `revision` rises with each of the shard's commits, also with those that move no offset: of two updates with one
+    key the higher wins.
     Sums are decimal text because they outgrow 64 bits; they and min/max are in units of 10**-scale.
     """
 

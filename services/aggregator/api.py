@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Path, Query
+from fastapi import Depends, FastAPI, Query
 from prometheus_client import CollectorRegistry
 
+from services.aggregator.admin_api import Key, metric_routes, metric_unknown
 from services.aggregator.definitions import Definitions
 from services.aggregator.domain.event import EARLIEST
 from services.aggregator.domain.metrics import Definition, percentile_of
-from services.aggregator.domain.problems import DefinitionError
-from services.aggregator.domain.readout import read
+from services.aggregator.domain.readout import Reading, read, read_streak
 from services.aggregator.queries import TOTAL, WIDTHS, Queries
 from services.aggregator.recent_events import RecentEvents
 from shared import topics
@@ -27,7 +27,6 @@ from shared.postgres import create_pool, wait_until_ready
 from shared.settings import Settings
 
 Asker = Annotated[Principal, Depends(principal_of)]
-Key = Annotated[str, Path(max_length=128, description="The metric's key")]
 Width = Literal["1m", "5m", "15m", "1h", "1d", "total"]
 
 _PREFIX = "/api/v1/streaming-analytics"
@@ -44,39 +43,37 @@ def needed_scope(method: str, path: str) -> Scope | None:
 def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents, clock: Clock) -> FastAPI:
     api = new_api("Tidegate aggregator", "aggregator", "Windowed metrics, recent events and the dashboard's numbers.")
 
-    @api.put("/api/v1/admin/metrics/{key}", tags=["metrics"])
-    async def put_metric(key: Key, spec: dict[str, Any], asker: Asker) -> dict[str, Any]:
-        """Defines a metric, valid from the next batch. A change makes a new version, which starts at zero."""
-        try:
-            outcome, version = await definitions.put(asker.organisation, key, spec)
-        except DefinitionError as error:
-            raise Problem(422, "invalid_definition", str(error), extra={"place": error.place}) from None
-        return {"key": key, "version": version, "status": outcome.value}
+    api.include_router(metric_routes(definitions))
 
     @api.get(_PREFIX + "/metrics", tags=["metrics"])
     async def get_metrics(
         asker: Asker,
         metric_name: Annotated[str | None, Query(max_length=128)] = None,
-        time_window: Width = "1m",
-        aggregation_type: Annotated[str | None, Query(max_length=20)] = None,
+        time_window: Width | None = None,
+        aggregation_type: Annotated[str | None, Query(max_length=80)] = None,
         start: Annotated[datetime | None, Query(alias="from")] = None,
         end: Annotated[datetime | None, Query(alias="to")] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_WINDOWS)] = 60,
     ) -> list[dict[str, Any]]:
         """Windows of one metric, or of all that have the aggregation, newest first.
 
-        By default the last `limit` windows up to now, else those that start at or after `from` and before `to`.
+        By default the last `limit` windows of a minute up to now, else those that start at or after `from` and before
+        `to`. A streak is no sum over a time: it has `total` only, which is what stands now.
         """
-        if metric_name is None:
-            wanted = await definitions.all(asker.organisation)
-        else:
+        width = time_window or "1m"
+        begin, until = _range(clock, width, start, end, limit)
+        if metric_name is not None:
             wanted = [(await _known(definitions, asker, metric_name))[0]]
-        begin, until = _range(clock, time_window, start, end, limit)
+            if not _has_windows(wanted[0], time_window):
+                raise Problem(422, "window_unknown", f"{metric_name} is a streak: its time_window is {TOTAL}")
+        else:
+            wanted = [d for d in await definitions.all(asker.organisation) if _has_windows(d, time_window)]
+            if aggregation_type is not None:
+                wanted = [d for d in wanted if _can_read(d, aggregation_type)]
         return [
             item
             for definition in wanted
-            if metric_name is not None or aggregation_type is None or _can_read(definition, aggregation_type)
-            for item in await _windows(queries, definition, time_window, aggregation_type, begin, until, limit)
+            for item in await _windows(queries, definition, width, aggregation_type, begin, until, limit)
         ]
 
     @api.get(_PREFIX + "/metrics/{key}", tags=["metrics"])
@@ -113,7 +110,7 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
 
     @api.get(_PREFIX + "/dashboard", tags=["dashboard"])
     async def get_dashboard(asker: Asker) -> dict[str, Any]:
-        """Events by verdict, the last hour of each metric, and how far each partition is behind."""
+        """Events by verdict, each metric's last hour (of a streak: what stands), how far each partition is behind."""
         totals, shards, ends = await asyncio.gather(
             queries.organisation_totals(asker.organisation), queries.shards(), recent.end_offsets()
         )
@@ -138,7 +135,7 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
 async def _known(definitions: Definitions, asker: Principal, key: str) -> tuple[Definition, dict[str, Any]]:
     found = await definitions.get(asker.organisation, key)
     if found is None:
-        raise Problem(404, "metric_unknown", f"no metric {key!r}; define it with PUT /api/v1/admin/metrics/{key}")
+        raise metric_unknown(key)
     return found
 
 
@@ -173,35 +170,60 @@ async def _windows(
     until: datetime,
     limit: int,
 ) -> list[dict[str, Any]]:
-    wanted = definition.aggregations if aggregation is None else (aggregation,)
-    if aggregation is not None and not _can_read(definition, aggregation):
-        if percentile_of(aggregation) is not None and definition.type == "value":
-            hint = "percentiles need a histogram: add one to the metric's aggregations"
-        else:
-            hint = f"it has {', '.join(_readable(definition))}"
-        raise Problem(422, "aggregation_unknown", f"{definition.key} has no aggregation {aggregation!r}; {hint}")
+    wanted = _wanted(definition, aggregation)
+    if definition.streak is not None:
+        return [
+            item
+            for group, run in await queries.streaks(definition)
+            for item in _items(definition, TOTAL, None, group, read_streak(run, wanted))
+        ]
     items: list[dict[str, Any]] = []
     starts: set[datetime | None] = set()
     for window in await queries.windows(definition, width, begin, until):
         starts.add(window.start)
         if len(starts) > limit:
             break
-        ends = None if window.start is None else window.start + timedelta(seconds=WIDTHS[width])
-        group = {str(path): value for path, value in zip(definition.group_by, window.group, strict=True)}
-        items.extend(
-            {
-                "metric_name": definition.key,
-                "time_window": width,
-                "window_start": window.start,
-                "window_end": ends,
-                "aggregation_type": reading.aggregation,
-                "metric_value": reading.value,
-                "count": reading.count,
-                "group": group,
-            }
-            for reading in read(definition, window.cells, wanted)
-        )
+        items.extend(_items(definition, width, window.start, window.group, read(definition, window.cells, wanted)))
     return items
+
+
+def _items(
+    definition: Definition,
+    width: str,
+    start: datetime | None,
+    group: tuple[str | None, ...],
+    readings: list[Reading],
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "metric_name": definition.key,
+            "time_window": width,
+            "window_start": start,
+            "window_end": None if start is None else start + timedelta(seconds=WIDTHS[width]),
+            "aggregation_type": reading.aggregation,
+            "metric_value": reading.value,
+            "count": reading.count,
+            "group": {str(path): value for path, value in zip(definition.group_by, group, strict=True)},
+        }
+        for reading in readings
+    ]
+
+
+def _wanted(definition: Definition, aggregation: str | None) -> tuple[str, ...]:
+    if aggregation is None:
+        return definition.aggregations
+    if not _can_read(definition, aggregation):
+        if percentile_of(aggregation) is not None and definition.type == "value":
+            hint = "percentiles need a histogram: add one to the metric's aggregations"
+        else:
+            hint = f"it has {', '.join(_readable(definition))}"
+        raise Problem(422, "aggregation_unknown", f"{definition.key} has no aggregation {aggregation!r}; {hint}")
+    return (aggregation,)
+
+
+def _has_windows(definition: Definition, width: str | None) -> bool:
+    """A streak has the one of all time."""
+    return definition.streak is None or width in (None, TOTAL)
 
 
 def _can_read(definition: Definition, aggregation: str) -> bool:
@@ -211,6 +233,8 @@ def _can_read(definition: Definition, aggregation: str) -> bool:
 
 def _readable(definition: Definition) -> tuple[str, ...]:
     """What a definition names, and the simple aggregations of its type."""
+    if definition.streak is not None or definition.journey is not None:
+        return definition.aggregations
     simple = {"count": ("count",), "ratio": ("avg", "count"), "value": ("count", "sum", "avg", "min", "max")}
     percentiles = tuple(a for a in definition.aggregations if percentile_of(a) is not None)
     return tuple(dict.fromkeys((*simple[definition.type], *percentiles)))

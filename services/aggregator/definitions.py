@@ -7,7 +7,7 @@ from typing import Any
 from services.aggregator.domain.metrics import Definition, canonical, parse_definition
 from services.aggregator.domain.problems import DefinitionError
 from shared import topics
-from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError
+from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError, Stored
 from shared.kafka import Publisher
 from shared.messages import Metric
 from shared.postgres import Pool
@@ -39,5 +39,9 @@ class Definitions:
             return None
         return parse_definition(organisation, key, stored.version, stored.spec), dict(stored.spec)
 
+    async def stored(self, organisation: str) -> list[Stored]:
+        """As they were written, in order of their keys."""
+        return await self._store.all(organisation)
+
     async def all(self, organisation: str) -> list[Definition]:
-        return [parse_definition(organisation, d.key, d.version, d.spec) for d in await self._store.all(organisation)]
+        return [parse_definition(organisation, d.key, d.version, d.spec) for d in await self.stored(organisation)]

@@ -94,3 +94,36 @@ class EventLog:
             return str(described["cluster_id"])
         finally:
             await admin.close()
+
+
+class LogTail:
+    """Asks, again and again, where the partitions end."""
+
+    def __init__(self, kafka: str, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, enable_auto_commit=False)
+        self._partitions: list[TopicPartition] = []
+
+    async def start(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
+        await admin.start()
+        try:
+            (described,) = await admin.describe_topics([self._topic])
+        finally:
+            await admin.close()
+        numbers = sorted(p["partition"] for p in described["partitions"])
+        self._partitions = [TopicPartition(self._topic, n) for n in numbers]
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def ends(self) -> dict[int, int]:
+        """Partition → offset of the next record to be written, of every partition there is.
+
+        Raises KafkaError or TimeoutError.
+        """
+        async with asyncio.timeout(10):
+            found = await self._consumer.end_offsets(self._partitions)
+        return {tp.partition: end for tp, end in found.items()}

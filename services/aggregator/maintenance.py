@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 
 from services.aggregator.domain.batch import GRACE
-from services.aggregator.store import shards, windows
+from services.aggregator.store import journeys, shards, windows
 from shared.clock import DAY, Clock, to_datetime
 from shared.postgres import RETRYABLE, Pool
 
@@ -112,10 +112,11 @@ class Maintenance:
                     await shards.mark_rolled(connection, shard, through)
 
     async def _drop_expired_waiting(self, connection: asyncpg.Connection) -> None:
-        """Values that no exposure within grace can claim any more."""
+        """What no exposure, or no start of a journey, within grace can claim any more."""
         lowest = await connection.fetchval("SELECT min(watermark) FROM shards WHERE watermark > 0")
         if lowest is not None:
             await connection.execute("DELETE FROM unit_waiting WHERE time < $1", lowest - 2 * GRACE)
+            await journeys.forget_without_start(connection, lowest - 2 * GRACE)
 
 
 def _table(day: date) -> str:

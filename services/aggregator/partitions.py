@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -17,6 +18,8 @@ from shared.postgres import RETRYABLE
 logger = logging.getLogger(__name__)
 
 _REVOKE_SECONDS = 20
+_IDLE_SECONDS = 0.5
+"""A shard without a batch for this long looks whether something else is due."""
 
 
 class LogRefusedError(Exception):
@@ -84,6 +87,13 @@ class Partitions:
         """Partition → offset up to which everything is in Postgres."""
         return {p: folder.row.next_offset for p, folder in self._folders.items()}
 
+    def caught_up(self, ends: Mapping[int, int], asked_at: int) -> list[ShardRow]:
+        """Tells each shard where its log ended when it was asked (µs), and returns where they stand by now."""
+        for p, folder in self._folders.items():
+            if folder.row.next_offset >= ends[p]:
+                folder.caught_up(asked_at)
+        return [folder.row for folder in self._folders.values()]
+
     async def _rows(self, partitions: list[int]) -> dict[int, ShardRow]:
         """Each partition's row, created where there is none, once its log is recognised."""
         async with self._tools.pool.acquire() as connection:
@@ -116,18 +126,30 @@ class Partitions:
 
     async def _run(self, folder: ShardFolder, queue: asyncio.Queue[RecordBatch]) -> None:
         while True:
-            batch = await queue.get()
-            place = self._gate.place(batch.partition)
-            folding = asyncio.create_task(folder.fold(batch.records))
             try:
-                await asyncio.shield(folding)
-            except asyncio.CancelledError:
-                await asyncio.wait([folding], timeout=_REVOKE_SECONDS)
-                folding.cancel()
-                raise
-            except Exception as error:
-                logger.exception("a batch could not be folded", extra={"shard": folder.row.shard})
-                self._fail(error)
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    batch = await queue.get()
+            except TimeoutError:
+                if not await self._unbroken(folder, folder.rest()):
+                    return
+                continue
+            place = self._gate.place(batch.partition)
+            if not await self._unbroken(folder, folder.fold(batch.records)):
                 return
             if place is not None:
                 place.release()
+
+    async def _unbroken(self, folder: ShardFolder, work: Coroutine[Any, Any, None]) -> bool:
+        """Lets a transaction in flight end before a cancellation takes effect; False if the work failed for good."""
+        working = asyncio.create_task(work)
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait([working], timeout=_REVOKE_SECONDS)
+            working.cancel()
+            raise
+        except Exception as error:
+            logger.exception("a shard cannot go on", extra={"shard": folder.row.shard})
+            self._fail(error)
+            return False
+        return True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from services.aggregator.domain.metrics import Component, Definition
-from services.aggregator.domain.readout import Cell
+from services.aggregator.domain.metrics import Definition
+from services.aggregator.domain.readout import Cell, Part
+from services.aggregator.domain.streaks import Run, joined
 from shared.postgres import Pool
 
 WIDTHS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400}
@@ -18,11 +20,11 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window of one group: the totals of each component. `start` None: everything ever counted."""
+    """A window of one group: the totals of each part. `start` None: everything ever counted."""
 
     start: datetime | None
     group: tuple[str | None, ...]
-    cells: dict[Component, Cell]
+    cells: dict[Part, Cell]
 
 
 _MINUTES = """
@@ -60,14 +62,40 @@ class Queries:
         else:
             seconds = WIDTHS["1d"] if width == TOTAL else WIDTHS[width]
             rows = await self._pool.fetch(_ROLLED, *names, begin, end, seconds)
-        found: dict[tuple[datetime | None, str], dict[Component, Cell]] = {}
-        for component, start, group, n, total, low, high, raw in rows:
+        found: dict[tuple[datetime | None, tuple[str | None, ...]], dict[Part, Cell]] = {}
+        for component, start, group_key, n, total, low, high, raw in rows:
+            group = tuple(msgspec.json.decode(group_key))
+            name = ""
+            if definition.journey is not None:
+                name, *rest = group
+                group = tuple(rest)
             cells = found.setdefault((None if width == TOTAL else start, group), {})
-            cells.setdefault(component, Cell()).add(n, int(total), low, high, raw)
-        windows = [Window(start, tuple(msgspec.json.decode(group)), cells) for (start, group), cells in found.items()]
+            cells.setdefault((component, name), Cell()).add(n, int(total), low, high, raw)
+        # A journey that moved away may leave nothing but zeros behind.
+        windows = [Window(*place, cells) for place, cells in found.items() if any(c.n for c in cells.values())]
         windows.sort(key=lambda w: [g or "" for g in w.group])
         windows.sort(key=lambda w: w.start.timestamp() if w.start else 0.0, reverse=True)
         return windows
+
+    async def streaks(self, definition: Definition) -> list[tuple[tuple[str | None, ...], Run]]:
+        """Each group's run over all shards, by group."""
+        assert definition.streak is not None
+        rows = await self._pool.fetch(
+            "SELECT t.group_key, t.latest_success, t.failures, t.n FROM streaks t "
+            "JOIN window_series s ON s.id = t.series_id "
+            "WHERE s.organisation = $1 AND s.metric = $2 AND s.version = $3",
+            definition.organisation,
+            definition.key,
+            definition.version,
+        )
+        runs: dict[str, list[Run]] = defaultdict(list)
+        for group, success, failures, n in rows:
+            runs[group].append(Run(success, tuple(failures), n))
+        found = [
+            (tuple(msgspec.json.decode(group)), joined(parts, definition.streak.length))
+            for group, parts in runs.items()
+        ]
+        return sorted(found, key=lambda item: [g or "" for g in item[0]])
 
     async def series_totals(self, definition: Definition) -> dict[str, dict[str, int]]:
         """Component → counted, late, duplicates and invalid over all shards."""
@@ -81,7 +109,7 @@ class Queries:
             definition.version,
         )
         none = {"counted": 0, "late": 0, "duplicates": 0, "invalid": 0}
-        totals: dict[str, dict[str, int]] = {m.component: dict(none) for m in definition.measures}
+        totals: dict[str, dict[str, int]] = {c: dict(none) for c in definition.components if c != "step"}
         for row in rows:
             totals[row["component"]] = {name: row[name] for name in none}
         return totals

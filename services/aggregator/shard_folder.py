@@ -1,4 +1,4 @@
-"""Folds one partition's batches, each exactly once: gather → decide → apply."""
+"""Folds one partition's batches, each exactly once: gather → decide → apply. In between, deadlines pass."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.plan import Plan
 from services.aggregator.domain.seen import SeenIds
+from services.aggregator.listeners import Listeners, Named
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, forget_digests, load_seen, load_shard
-from services.aggregator.store.transaction import Applied, CursorMovedError, apply_batch
-from services.aggregator.store.unpublished import load_unpublished
+from services.aggregator.store.transaction import Applied, CursorMovedError, apply_batch, apply_deadlines
+from services.aggregator.store.unpublished import load_present, load_unpublished
 from services.aggregator.telemetry import WorkerMetrics
 from services.aggregator.updates import Updates
 from shared import topics
-from shared.clock import SECOND
+from shared.clock import HOUR, SECOND, Clock
 from shared.kafka import Publisher
 from shared.messages import DeadLetter
 from shared.postgres import RETRYABLE, Pool
@@ -32,6 +33,10 @@ from shared.postgres import RETRYABLE, Pool
 logger = logging.getLogger(__name__)
 
 _MILLISECOND = SECOND // 1000
+_MARGIN = SECOND
+"""How far behind our clock an idle shard's deadlines pass: events may be on their way to the brokers."""
+_HEARD = 25 * HOUR
+"""Windows of the longest rule and a little more: what a new listener is told of."""
 _FORGET_EVERY = 1_000
 """Batches between deletions of expired ids."""
 _MAX_PAYLOAD = 1_400_000
@@ -51,7 +56,9 @@ class Tools:
     catalogue: Catalogue
     publisher: Publisher
     updates: Updates
+    listeners: Listeners
     metrics: WorkerMetrics
+    clock: Clock
     topic: str
 
 
@@ -64,10 +71,14 @@ class ShardFolder:
         self._tools = tools
         self._begun: set[int] = set()
         self._batches = 0
+        self._heard = 0
+        self._caught_up: tuple[int, int] | None = None
+        """A cursor at which nothing was left to fold, and when (µs)."""
         self._show()
 
     async def fold(self, fetched: Sequence[Any]) -> None:
         """Returns when the records are in Postgres. Raises GapError, or what nobody expected."""
+        await self._tell_new_listeners()
         records = to_records(fetched, self.row.next_offset)
         while records:
             if records[0].offset != self.row.next_offset:
@@ -81,6 +92,30 @@ class ShardFolder:
                 return
             # Somebody else folded some of it: decide anew about what is left.
             records = [r for r in records if r.offset >= self.row.next_offset]
+
+    async def rest(self) -> None:
+        """Between batches: tells new listeners what stands; of a shard with nothing left to fold, deadlines pass."""
+        await self._tell_new_listeners()
+        while self._caught_up is not None and self._caught_up[0] == self.row.next_offset:
+            tools, now = self._tools, self._tools.clock()
+            try:
+                applied = await apply_deadlines(
+                    tools.pool, self.row, self._caught_up[1] - _MARGIN, tools.ids, now=now
+                )
+            except CursorMovedError as moved:
+                await self._take_anew(moved)
+                return
+            except RETRYABLE as error:
+                await self._wait_to_retry("deadlines", error)
+                continue
+            if applied is None or not applied.windows:
+                return
+            self.row = applied.shard
+            tools.updates.offer(applied)
+
+    def caught_up(self, asked_at: int) -> None:
+        """All that the brokers had at `asked_at` (µs) is folded."""
+        self._caught_up = (self.row.next_offset, asked_at)
 
     def _decide(self, records: list[Record], plan: Plan) -> tuple[Batch, Verdicts, Deltas]:
         began = time.perf_counter()
@@ -108,10 +143,19 @@ class ShardFolder:
         while True:
             began = time.perf_counter()
             try:
-                applied = await apply_batch(tools.pool, self.row, batch, verdicts, deltas, tools.ids, new_series)
+                applied = await apply_batch(
+                    tools.pool,
+                    self.row,
+                    batch,
+                    verdicts,
+                    deltas,
+                    tools.ids,
+                    new_series,
+                    now=tools.clock(),
+                    deadlines=bool(plan.journeys),
+                )
             except CursorMovedError as moved:
-                logger.warning("the cursor was moved", extra={"shard": self.row.shard, "cursor": repr(moved.row)})
-                await self._reload()
+                await self._take_anew(moved)
                 return False
             except RETRYABLE as error:
                 # The COMMIT itself may have succeeded before the connection broke: then the next try finds the
@@ -144,8 +188,9 @@ class ShardFolder:
         metrics.seen_ids.labels(shard).set(len(self._seen))
         metrics.seen_bytes.labels(shard).set(self._seen.memory_bytes)
 
-    async def _reload(self) -> None:
+    async def _take_anew(self, moved: CursorMovedError) -> None:
         """Takes the shard as Postgres has it."""
+        logger.warning("the cursor was moved", extra={"shard": self.row.shard, "cursor": repr(moved.row)})
         while True:
             try:
                 async with self._tools.pool.acquire() as connection:
@@ -160,15 +205,32 @@ class ShardFolder:
         await self.republish()
 
     async def republish(self) -> None:
-        """Offers what was committed but, as far as Postgres knows, never published."""
+        """Offers what was committed but, as far as Postgres knows, never published; and all that rules name."""
         while True:
             try:
                 async with self._tools.pool.acquire() as connection:
-                    windows, totals = await load_unpublished(connection, self.row)
+                    unpublished = await load_unpublished(connection, self.row)
                 break
             except RETRYABLE as error:
                 await self._wait_to_retry("unpublished rows", error)
-        self._tools.updates.offer(Applied(self.row, windows, totals))
+        self._tools.updates.offer(unpublished)
+        self._heard = 0
+        await self._tell_new_listeners()
+
+    async def _tell_new_listeners(self) -> None:
+        begun, heard = self._tools.listeners.begun_since(self._heard)
+        if begun:
+            self._tools.updates.offer(await self._present(begun))
+        self._heard = heard
+
+    async def _present(self, metrics: Sequence[Named]) -> Applied:
+        since = self._tools.clock() - _HEARD
+        while True:
+            try:
+                async with self._tools.pool.acquire() as connection:
+                    return await load_present(connection, self.row, metrics, since)
+            except RETRYABLE as error:
+                await self._wait_to_retry("rows that a rule names", error)
 
     async def _dead_letter(self, rejected: Sequence[Rejected]) -> None:
         """Before the batch is stored: a crash in between repeats a dead letter under the same id."""

@@ -15,7 +15,9 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from services.aggregator.catalogue import Catalogue
-from services.aggregator.event_log import EventLog
+from services.aggregator.event_log import EventLog, LogTail
+from services.aggregator.heartbeats import Heartbeats
+from services.aggregator.listeners import Listeners
 from services.aggregator.maintenance import Maintenance
 from services.aggregator.partitions import Partitions
 from services.aggregator.record_batches import (
@@ -114,15 +116,16 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         gate = Gate()
         publisher = Publisher(settings.kafka)
         catalogue = Catalogue(settings.kafka, clock)
-        updates = Updates(publisher, pool, clock, metrics)
-        tools = Tools(pool, SeriesIds(), catalogue, publisher, updates, metrics, topics.EVENTS.name)
+        listeners = Listeners()
+        updates = Updates(publisher, pool, clock, metrics, listeners)
+        tools = Tools(pool, SeriesIds(), catalogue, publisher, updates, listeners, metrics, clock, topics.EVENTS.name)
         partitions = Partitions(tools, EventLog(settings.kafka, topics.EVENTS.name), gate, fail)
         server = Server(
             service_app(
                 _no_routes,
                 keys=KeyRing(),
                 needed=lambda method, path: None,
-                ready=lambda: None if partitions.ready else "waiting for partitions",
+                ready=lambda: listeners.waiting_for() if partitions.ready else "waiting for partitions",
                 registry=registry,
             ),
             host=settings.host,
@@ -138,16 +141,25 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(publisher.stop)
         await catalogue.start()
         stack.push_async_callback(catalogue.stop)
+        await listeners.start(settings.kafka, clock)
+        stack.push_async_callback(listeners.stop)
+        tail = LogTail(settings.kafka, topics.EVENTS.name)
+        await tail.start()
+        stack.push_async_callback(tail.stop)
         updating = updates.start()
         stack.push_async_callback(updates.stop)
         app = new_app(settings, topics.EVENTS.name, partitions, gate)
         await app.start()
         stack.push_async_callback(_stop_quietly, app.stop)
+        beating = asyncio.create_task(
+            Heartbeats(publisher, tail, partitions, updates, clock).run(), name="heartbeats"
+        )
+        stack.callback(beating.cancel)
         reporting = asyncio.create_task(_report(app, partitions), name="report")
         stack.callback(reporting.cancel)
         running = asyncio.create_task(app.wait_until_stopped(), name="faust")
         done, _ = await asyncio.wait(
-            {serving, updating, running, failed, reporting}, return_when=asyncio.FIRST_COMPLETED
+            {serving, updating, running, failed, reporting, beating}, return_when=asyncio.FIRST_COMPLETED
         )
         for finished in done:
             await finished

@@ -35,6 +35,22 @@ SPECS: dict[str, dict[str, Any]] = {
         "aggregations": ["sum", "avg", "min", "max", "p50"],
     },
     "conversion": {"type": "ratio", "numerator": {"event": "purchase"}, "denominator": {"event": "visit"}},
+    "failures": {
+        "type": "streak",
+        "event": "ended",
+        "failure": {"path": "properties.status", "op": "eq", "value": "failed"},
+        "length": 3,
+    },
+    "imports": {
+        "type": "journey",
+        "unit": "job",
+        "start": {"event": "begun"},
+        "complete": {"event": "ended"},
+        "navigate": {"event": "left"},
+        "steps": [{"name": "mapped", "event": "mapped"}],
+        "timeout": "30m",
+        "group_by": ["properties.variant"],
+    },
 }
 
 BEGIN = (system_clock() - 2 * 60 * MINUTE) // (15 * MINUTE) * 15 * MINUTE
@@ -48,6 +64,12 @@ RECORDS = [
       for i in range(101)),
     event(ORGANISATION, "p-odd", "purchase", user_id="u", time=BEGIN, properties={"amount": "much"}),
     *(event(ORGANISATION, f"v{i}", "visit", user_id="u", time=BEGIN) for i in range(408)),
+    *(event(ORGANISATION, f"b{i}", "begun", user_id="u", job_id=f"j{i}", time=BEGIN + i,
+            properties={"variant": "ab"[i % 2]}) for i in range(8)),
+    *(event(ORGANISATION, f"n{i}", "ended", user_id="u", job_id=f"j{i}", time=BEGIN + (2 + i) * SECOND,
+            properties={"status": "failed" if i else "success"}) for i in range(5)),
+    event(ORGANISATION, "l5", "left", user_id="u", job_id="j5", time=BEGIN + SECOND),
+    event(ORGANISATION, "m5", "mapped", user_id="u", job_id="j5", time=BEGIN + SECOND),
     event("another", "x", "click", user_id="u", time=BEGIN),
     event(ORGANISATION, "now", "visit", user_id="u", time=system_clock()),
 ]  # fmt: skip
@@ -91,7 +113,7 @@ async def api(kafka: str, postgres: str, tmp_path_factory: pytest.TempPathFactor
         ]
         for key, spec in SPECS.items():
             response = await clients[0].put(f"/api/v1/admin/metrics/{key}", json=spec)
-            assert (response.status_code, response.json()["version"]) == (200, 1)
+            assert (response.status_code, response.json()["version"]) == (201, 1)
         await stack.enter_async_context(aggregator(kafka, postgres, logs / "worker.log"))
         await publish_events(kafka, RECORDS)
         await wait_until_folded(postgres, len(RECORDS))
@@ -190,13 +212,86 @@ async def test_the_dashboard_adds_up_and_shows_no_hour_that_is_still_to_come(api
     assert events["events"] == events["counted"] + events["late"] + events["duplicates"]
     assert [p["partition"] for p in found["pipeline"]] == [0, 1, 2, 3]
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    assert all(datetime.fromisoformat(w["window_start"]) <= hour for w in found["metrics"])
+    assert {w["metric_name"] for w in found["metrics"] if w["window_start"] is None} == {"failures"}
+    starts = [w["window_start"] for w in found["metrics"] if w["window_start"] is not None]
+    assert all(datetime.fromisoformat(start) <= hour for start in starts)
+
+
+async def test_a_journey_reads_as_what_became_of_those_that_started_in_a_window(api: Api) -> None:
+    async def read() -> dict[str, dict[str, Any]]:
+        found = await api.get(METRICS, metric_name="imports", time_window="15m", **_quarter())
+        assert {w["window_start"] for w in found} <= {to_iso(BEGIN)}
+        return {v: {w["aggregation_type"]: w for w in found if w["group"] == {"properties.variant": v}} for v in "ab"}
+
+    async def resolved() -> bool:
+        return all(readings["in_progress"]["metric_value"] == 0 for readings in (await read()).values())
+
+    await eventually(resolved, "deadlines have passed")
+    found = await read()
+    assert {a: w["metric_value"] for a, w in found["b"].items()} == {
+        "started": 4,
+        "completed": 2,
+        "abandoned_after_navigation": 1,
+        "abandoned_timeout": 1,
+        "in_progress": 0,
+        "abandoned": 2,
+        "abandonment_rate": 0.5,
+        "completion_rate": 0.5,
+        "avg_duration": 4000.0 - 0.002,
+        "count": 4,
+        "reached:mapped": 1,
+    }
+    assert found["a"]["completed"]["metric_value"] == 3
+    assert found["a"]["completed"]["count"] == 4
+    rate = await api.get(METRICS, metric_name="imports", aggregation_type="abandonment_rate", time_window="total")
+    assert [w["metric_value"] for w in rate] == [0.25, 0.5]
+    totals = (await api.get(f"{METRICS}/imports"))["totals"]
+    assert totals == {"counted": 15, "late": 0, "duplicates": 0, "invalid": 0}
+
+
+async def test_a_streak_reads_as_what_stands_now(api: Api) -> None:
+    found = await api.get(METRICS, metric_name="failures")
+    assert {w["aggregation_type"]: w["metric_value"] for w in found} == {"streak": 3, "count": 5}
+    assert {(w["time_window"], w["window_start"], w["count"]) for w in found} == {("total", None, 5)}
+    (one,) = await api.get(METRICS, metric_name="failures", time_window="total", aggregation_type="streak")
+    assert (one["metric_value"], one["group"]) == (3, {})
+    windowed = await api.reader.get(METRICS, params={"metric_name": "failures", "time_window": "5m"})
+    assert (windowed.status_code, windowed.json()["reason"]) == (422, "window_unknown")
+    unknown = await api.reader.get(METRICS, params={"metric_name": "failures", "aggregation_type": "avg"})
+    assert (unknown.status_code, unknown.json()["reason"]) == (422, "aggregation_unknown")
+    everything = await api.get(METRICS, time_window="5m", limit=1000)
+    assert "failures" not in {w["metric_name"] for w in everything}
+    assert (await api.get(f"{METRICS}/failures"))["totals"]["counted"] == 5
+    assert "failures" in {w["metric_name"] for w in await api.get(METRICS, limit=1000)}
+
+
+async def test_definitions_are_listed_and_shown_as_they_were_written(api: Api) -> None:
+    listed = (await api.admin.get("/api/v1/admin/metrics")).json()
+    assert {d["key"]: d["spec"] for d in listed if d["key"] in SPECS} == SPECS
+    shown = (await api.admin.get("/api/v1/admin/metrics/imports")).json()
+    assert shown == {"key": "imports", "version": 1, "spec": SPECS["imports"]}
+    missing = await api.admin.get("/api/v1/admin/metrics/nothing")
+    assert (missing.status_code, missing.json()["reason"]) == (404, "metric_unknown")
+    again = await api.admin.put("/api/v1/admin/metrics/imports", json=SPECS["imports"])
+    assert (again.status_code, again.json()["status"]) == (200, "unchanged")
+    refused = await api.admin.put("/api/v1/admin/metrics/imports", json={**SPECS["imports"], "timeout": "25h"})
+    problem = refused.json()
+    assert (refused.status_code, problem["reason"], problem["place"]) == (422, "definition_invalid", "spec.timeout")
+
+
+async def test_the_documentation_shows_a_definition_of_every_type(api: Api) -> None:
+    schema = (await api.reader.get("/api/v1/openapi/aggregator.json")).json()
+    body = schema["paths"]["/api/v1/admin/metrics/{key}"]["put"]["requestBody"]["content"]["application/json"]
+    assert set(body["examples"]) == {"count", "value", "ratio", "streak", "journey"}
+    for name, example in body["examples"].items():
+        answer = await api.admin.put(f"/api/v1/admin/metrics/example.{name}", json=example["value"])
+        assert answer.is_success, answer.text
 
 
 async def test_a_changed_definition_is_a_new_version_that_starts_at_zero(api: Api, postgres: str, kafka: str) -> None:
     async def put(spec: dict[str, Any]) -> tuple[int, str]:
         response = await api.admin.put("/api/v1/admin/metrics/versions", json=spec)
-        assert response.status_code == 200, response.text
+        assert response.status_code in (200, 201), response.text
         return response.json()["version"], response.json()["status"]
 
     async def counted() -> int:
@@ -265,6 +360,12 @@ async def test_no_query_is_answered_with_a_fault_of_ours(api: Api, query: dict[s
         ("a%0A", b'{"type":"count"}', 422),
         ("x" * 129, b'{"type":"count"}', 422),
         ("k", b"[]", 422),
+        ("k", b"null", 422),
+        ("k", b"", 422),
+        ("k", b'{"type":"journey","unit":"job","start":{"event":"a"},"complete":{"event":"b"},"timeout":1e308}', 422),
+        ("k", b'{"type":"journey","unit":{},"start":[],"complete":1}', 422),
+        ("k", b'{"type":"streak","failure":{"path":"properties.x","value":1},"length":2e300}', 422),
+        ("k", b'{"type":"streak","failure":{"path":"properties.x","value":1},"timeout":1}', 422),
         ("k", b'{"type":"count","event":"\\ud800"}', 422),
         ("k", b'{"type":"count","event":"\\u0000"}', 422),
         ("k", b'{"type":"count","scale":1e400}', 422),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,10 @@ from services.aggregator.maintenance import KEEP_DAYS, Maintenance
 from services.aggregator.queries import Queries
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, create_shard, load_shard
-from services.aggregator.store.transaction import apply_batch
+from services.aggregator.store.transaction import CursorMovedError, apply_batch, apply_deadlines
+from services.aggregator.store.unpublished import load_unpublished
 from shared import topics
-from shared.clock import DAY, HOUR, MINUTE, from_datetime, system_clock
+from shared.clock import DAY, HOUR, MINUTE, SECOND, from_datetime, system_clock
 from shared.definitions import Outcome
 from shared.kafka import Publisher, Replica, ReplicaStoppedError
 from shared.messages import Metric
@@ -60,11 +62,18 @@ class Writer:
         return cls(pool, row)
 
     async def store(self, metric: Definition, *times: int) -> None:
-        first = self.row.next_offset
+        await self._store(metric, [event(time=time) for time in times])
+
+    async def tell(self, metric: Definition, units: dict[str, int], event_type: str) -> None:
+        """One event of each user, at its time."""
+        await self._store(metric, [event(event_type=event_type, user_id=u, time=time) for u, time in units.items()])
+
+    async def _store(self, metric: Definition, events: list[dict[str, Any]]) -> None:
+        first, newest = self.row.next_offset, max(e["time"] for e in events)
         batch = read_batch(
             [
-                record(first + i, event(event_id=f"{self.row.shard}-{first + i}", time=time), max(times))
-                for i, time in enumerate(times)
+                record(first + i, {**one, "event_id": f"{self.row.shard}-{first + i}"}, newest)
+                for i, one in enumerate(events)
             ]
         )
         verdicts = judge(batch, self.row.watermark, SeenIds())
@@ -73,7 +82,15 @@ class Writer:
             await self._ids.register_windows(connection, plan.window_series())
         new = [self._ids.window(s) for s in plan.window_series()]
         applied = await apply_batch(
-            self._pool, self.row, batch, verdicts, fold(batch, verdicts, plan), self._ids, new
+            self._pool,
+            self.row,
+            batch,
+            verdicts,
+            fold(batch, verdicts, plan),
+            self._ids,
+            new,
+            now=newest,
+            deadlines=False,
         )
         self.row = applied.shard
 
@@ -81,7 +98,7 @@ class Writer:
 async def starts(pool: Pool, metric: Definition, width: str, begin: int, end: int) -> dict[str, int]:
     """HH:MM of each window (its group is empty) → how many events are in it."""
     windows = await Queries(pool).windows(metric, width, _moment(begin), _moment(end))
-    return {f"{w.start:%H:%M}" if w.start else "all": w.cells["value"].n for w in windows}
+    return {f"{w.start:%H:%M}" if w.start else "all": w.cells["value", ""].n for w in windows}
 
 
 async def total(pool: Pool, metric: Definition) -> int:
@@ -162,6 +179,74 @@ async def test_the_id_of_a_series_is_on_disk_before_rows_are_added_under_it(pool
             await ids.register_windows(connection, [WindowSeries(ORGANISATION, "durable", version, "value", 6)])
             assert await connection.fetchval("SELECT pg_current_wal_flush_lsn() > $1::pg_lsn", written)
         assert await connection.fetchval("SHOW synchronous_commit") == "off", "batches stay fast"
+
+
+JOURNEY = definition(
+    "journey", type="journey", unit="user", start={"event": "begun"}, complete={"event": "ended"}, timeout="1s"
+)
+
+
+async def test_a_deadline_that_moves_no_offset_has_a_revision_of_its_own_and_waits_for_nobody(pool: Pool) -> None:
+    writer = await Writer.start(pool, 5)
+    await writer.tell(JOURNEY, {"a": NOON, "b": NOON}, "begun")
+    began = writer.row
+    ids = SeriesIds()
+    assert await apply_deadlines(pool, began, NOON + SECOND - 1, ids, now=NOON) is None, "none is due yet"
+    holder = await pool.acquire()
+    try:
+        holding = holder.transaction()
+        await holding.start()
+        await holder.execute("SELECT FROM journeys WHERE unit = 'b' FOR UPDATE")
+        first = await apply_deadlines(pool, began, NOON + SECOND, ids, now=NOON)
+        await holding.rollback()
+    finally:
+        await pool.release(holder)
+    assert first is not None
+    assert {(w.group, w.n) for w in first.windows} == {('["in_progress"]', 1), ('["abandoned_timeout"]', 1)}
+    second = await apply_deadlines(pool, first.shard, NOON + SECOND, ids, now=NOON)
+    assert second is not None
+    assert {(w.group, w.n) for w in second.windows} == {('["in_progress"]', 0), ('["abandoned_timeout"]', 2)}
+    assert began.next_offset == first.shard.next_offset == second.shard.next_offset
+    assert began.revision < first.shard.revision < second.shard.revision
+    async with pool.acquire() as connection:
+        unpublished = await load_unpublished(connection, replace(second.shard, published_revision=began.revision))
+        published = await load_unpublished(
+            connection, replace(second.shard, published_revision=second.shard.revision)
+        )
+    assert {(w.group, w.n) for w in unpublished.windows} == {('["in_progress"]', 0), ('["abandoned_timeout"]', 2)}
+    assert published.windows == []
+    await writer.tell(JOURNEY, {"a": NOON + SECOND // 2}, "ended")
+    await writer.tell(JOURNEY, {"c": NOON}, "begun")
+    with pytest.raises(CursorMovedError):
+        await apply_deadlines(pool, second.shard, NOON + DAY, ids, now=NOON)
+
+
+async def test_two_shards_that_learn_of_the_same_units_at_once_move_each_of_them_once(pool: Pool) -> None:
+    metric = definition("shared", type="journey", unit="user", start={"event": "begun"}, complete={"event": "ended"})
+    one, other = await Writer.start(pool, 6), await Writer.start(pool, 7)
+    units = {f"u{i}": NOON + i for i in range(300)}
+    backwards = dict(reversed(units.items()))
+    for _ in range(5):
+        await asyncio.gather(one.tell(metric, units, "begun"), other.tell(metric, backwards, "ended"))
+        await asyncio.gather(one.tell(metric, units, "ended"), other.tell(metric, backwards, "begun"))
+    rows = await pool.fetch(
+        "SELECT m.group_key, sum(m.n)::int AS n FROM window_minutes m JOIN window_series s ON s.id = m.series_id "
+        "WHERE s.metric = 'shared' GROUP BY 1 HAVING sum(m.n) <> 0"
+    )
+    assert [tuple(row) for row in rows] == [('["completed"]', 300)]
+
+
+async def test_what_is_known_of_a_unit_without_a_start_is_forgotten_when_no_start_can_come(pool: Pool) -> None:
+    writer = await Writer.start(pool, 8)
+    await pool.execute("DELETE FROM shards WHERE shard <> 8")
+    await writer.tell(JOURNEY, {"stray": NOON, "whole": NOON}, "ended")
+    await writer.tell(JOURNEY, {"whole": NOON}, "begun")
+    await Maintenance(pool, lambda: NOON).run_once()
+    assert await pool.fetchval("SELECT count(*) FROM journeys WHERE unit = 'stray'") == 1
+    await writer.tell(JOURNEY, {"later": NOON + 3 * DAY}, "begun")
+    await Maintenance(pool, lambda: NOON).run_once()
+    left = await pool.fetch("SELECT unit FROM journeys WHERE unit IN ('stray', 'whole')")
+    assert [row["unit"] for row in left] == ["whole"]
 
 
 class SlowPublisher(Publisher):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from services.aggregator.domain.journeys import Facts
+from services.aggregator.domain.plan import JourneyPlan, StreakPlan, UnitSeries, WindowSeries
+from services.aggregator.domain.streaks import Run
 from shared.statistics import sketch
 
 
@@ -78,5 +80,9 @@ class Deltas:
     exposures: list[Exposure] = field(default_factory=list)
     unit_values: list[UnitValues] = field(default_factory=list)
     unitless: list[UnitlessResult] = field(default_factory=list)
+    streaks: list[tuple[StreakPlan, dict[str, Run]]] = field(default_factory=list)
+    """What to join to each group's run."""
+    journeys: list[tuple[JourneyPlan, dict[str, Facts]]] = field(default_factory=list)
+    """What the batch tells of each unit."""
     invalid_experiment_events: int = 0
     """Exposures and results that fit no experiment we know, or are malformed."""

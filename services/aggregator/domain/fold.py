@@ -12,15 +12,14 @@ import polars as pl
 
 from services.aggregator.domain.batch import Batch, Verdicts
 from services.aggregator.domain.deltas import Deltas, OrganisationCounters, SeriesCounters, UnitValues, WindowDelta
-from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.experiment_events import collect_exposures, collect_results, unit_of
 from services.aggregator.domain.grouping import Column, group_columns, storable
 from services.aggregator.domain.plan import EXPOSURE, RESULT, MeasurePlan, Plan
+from services.aggregator.domain.selection import ByKind, rows_of
+from services.aggregator.domain.sequences import fold_journey, fold_streak
 from services.aggregator.domain.values import scale_many
 from shared.clock import MINUTE
 from shared.statistics import sketch
-
-Indices = npt.NDArray[np.int64]
 
 
 def fold(batch: Batch, verdicts: Verdicts, plan: Plan) -> Deltas:
@@ -33,6 +32,10 @@ def fold(batch: Batch, verdicts: Verdicts, plan: Plan) -> Deltas:
     _count_organisations(deltas, indices, verdicts)
     for measure in plan.measures:
         _fold_measure(deltas, batch, verdicts, measure, indices)
+    for streak in plan.streaks:
+        fold_streak(deltas, batch, verdicts, streak, indices)
+    for journey in plan.journeys:
+        fold_journey(deltas, batch, verdicts, journey, indices)
     for (organisation, event_type), rows in indices.items():
         if event_type == EXPOSURE:
             collect_exposures(deltas, batch, rows[verdicts.counted[rows]].tolist(), organisation, plan)
@@ -41,7 +44,7 @@ def fold(batch: Batch, verdicts: Verdicts, plan: Plan) -> Deltas:
     return deltas
 
 
-def _count_organisations(deltas: Deltas, indices: dict[tuple[str, str], Indices], verdicts: Verdicts) -> None:
+def _count_organisations(deltas: Deltas, indices: ByKind, verdicts: Verdicts) -> None:
     for (organisation, _), rows in indices.items():
         counters = deltas.organisations.setdefault(organisation, OrganisationCounters())
         counters.events += len(rows)
@@ -55,9 +58,10 @@ def _fold_measure(
     batch: Batch,
     verdicts: Verdicts,
     plan: MeasurePlan,
-    indices: dict[tuple[str, str], Indices],
+    indices: ByKind,
 ) -> None:
-    matching = _matching(batch.events, plan, indices)
+    measure = plan.measure
+    matching = rows_of(batch.events, plan.definition.organisation, measure.events, measure.where, indices)
     if not len(matching):
         return
     counters = deltas.counters.setdefault(plan.series, SeriesCounters())
@@ -68,8 +72,8 @@ def _fold_measure(
         return
     events = [batch.events[i] for i in rows.tolist()]
     values: npt.NDArray[np.int64] | None = None
-    if plan.measure.value is not None:
-        scaled, usable, invalid = scale_many(plan.measure.value.read(events), plan.series.scale)
+    if measure.value is not None:
+        scaled, usable, invalid = scale_many(measure.value.read(events), plan.series.scale)
         counters.invalid += int(invalid.sum())
         if not usable.all():
             rows, scaled = rows[usable], scaled[usable]
@@ -107,24 +111,6 @@ def _fold_measure(
                     values=[one] * len(kept) if values is None else values[kept].tolist(),
                 )
             )
-
-
-def _matching(events: list[DecodedEvent], plan: MeasurePlan, indices: dict[tuple[str, str], Indices]) -> Indices:
-    """Rows of the events that the measure takes, in order."""
-    wanted = plan.measure.events
-    organisation = plan.definition.organisation
-    parts = [
-        rows
-        for (owner, event_type), rows in indices.items()
-        if owner == organisation and (wanted is None or event_type in wanted)
-    ]
-    if not parts:
-        return np.zeros(0, dtype=np.int64)
-    rows = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
-    if plan.measure.where is None:
-        return rows
-    matches = plan.measure.where.matches
-    return np.array([i for i in rows.tolist() if matches(events[i])], dtype=np.int64)
 
 
 def _window_deltas(

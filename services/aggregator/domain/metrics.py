@@ -1,7 +1,8 @@
 """Metric definitions: what users write (YAML or JSON), checked and turned into measures.
 
 A metric of type `count` or `value` is one measure, a `ratio` is two. A measure says which events it takes (event
-types, filter), which value of each (a path, or 1 for a count), and by what it is grouped.
+types, filter), which value of each (a path, or 1 for a count), and by what it is grouped. A `streak` or a `journey`
+has no measures: it is about what happened after what.
 """
 
 from __future__ import annotations
@@ -11,13 +12,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from services.aggregator.domain.filters import Filter, parse_filter
+from services.aggregator.domain.filters import Filter
+from services.aggregator.domain.journeys import DURATION_SCALE, Journey, parse_journey
 from services.aggregator.domain.paths import Path, parse_path
 from services.aggregator.domain.problems import DefinitionError
+from services.aggregator.domain.specs import parse_group_by, parse_selector, refuse_unknown
+from services.aggregator.domain.streaks import Streak, parse_streak
 
-Component = Literal["value", "numerator", "denominator"]
+MetricType = Literal["count", "value", "ratio", "streak", "journey"]
+Component = Literal["value", "numerator", "denominator", "streak", "outcome", "step"]
+"""Which rows of a metric: of a measure, of a streak, of journeys by outcome, of journeys by step reached."""
 
 SIMPLE_AGGREGATIONS = ("count", "sum", "avg", "min", "max")
+STREAK_AGGREGATIONS = ("streak", "count")
+JOURNEY_AGGREGATIONS = (
+    "started",
+    "completed",
+    "abandoned_after_navigation",
+    "abandoned_timeout",
+    "in_progress",
+    "abandoned",
+    "abandonment_rate",
+    "completion_rate",
+    "avg_duration",
+    "count",
+)
+STEP_PREFIX = "reached:"
+"""`reached:upload` is how many journeys reached the step `upload`."""
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,2})?)")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 
@@ -43,11 +64,22 @@ class Definition:
     organisation: str
     key: str
     version: int
-    type: Literal["count", "value", "ratio"]
+    type: MetricType
     measures: tuple[Measure, ...]
     aggregations: tuple[str, ...]
     group_by: tuple[Path, ...]
     scale: int
+    streak: Streak | None = None
+    journey: Journey | None = None
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The series that the metric keeps, the leading one first."""
+        if self.streak is not None:
+            return ("streak",)
+        if self.journey is not None:
+            return ("outcome", "step") if self.journey.steps else ("outcome",)
+        return tuple(m.component for m in self.measures)
 
     @property
     def sketched(self) -> bool:
@@ -71,18 +103,22 @@ def parse_definition(organisation: str, key: str, version: int, spec: object) ->
     if not isinstance(spec, Mapping):
         raise DefinitionError("spec", "must be an object")
     kind = spec.get("type")
+    if kind == "streak":
+        return _sequence(organisation, key, version, spec, streak=parse_streak(spec))
+    if kind == "journey":
+        return _sequence(organisation, key, version, spec, journey=parse_journey(spec))
     measures: tuple[Measure, ...]
     default: tuple[str, ...]
     allowed: tuple[str, ...]
     if kind == "ratio":
-        _refuse_unknown(spec, _COMMON | {"numerator", "denominator"}, "spec")
+        refuse_unknown(spec, _COMMON | {"numerator", "denominator"}, "spec")
         measures = (
             _measure(spec.get("numerator"), "numerator", "spec.numerator"),
             _measure(spec.get("denominator"), "denominator", "spec.denominator"),
         )
         default, allowed = ("avg",), ("avg", "count")
     elif kind in ("count", "value"):
-        _refuse_unknown(spec, _COMMON | _MEASURE, "spec")
+        refuse_unknown(spec, _COMMON | _MEASURE, "spec")
         if kind == "value" and "value" not in spec:
             raise DefinitionError("spec.value", "a value metric needs the path of its number")
         if kind == "count" and "value" in spec:
@@ -90,7 +126,7 @@ def parse_definition(organisation: str, key: str, version: int, spec: object) ->
         measures = (_measure({k: spec[k] for k in _MEASURE if k in spec}, "value", "spec"),)
         default, allowed = (("count",), ("count",)) if kind == "count" else (SIMPLE_AGGREGATIONS, SIMPLE_AGGREGATIONS)
     else:
-        raise DefinitionError("spec.type", "must be count, value or ratio")
+        raise DefinitionError("spec.type", "must be count, value, ratio, streak or journey")
     return Definition(
         organisation=organisation,
         key=key,
@@ -98,30 +134,47 @@ def parse_definition(organisation: str, key: str, version: int, spec: object) ->
         type=kind,
         measures=measures,
         aggregations=_aggregations(spec.get("aggregations", default), allowed, percentiles=kind == "value"),
-        group_by=_group_by(spec.get("group_by", ())),
+        group_by=parse_group_by(spec.get("group_by", ())),
         scale=_scale(spec.get("scale", 6)),
+    )
+
+
+def _sequence(
+    organisation: str,
+    key: str,
+    version: int,
+    spec: Mapping[str, Any],
+    *,
+    streak: Streak | None = None,
+    journey: Journey | None = None,
+) -> Definition:
+    return Definition(
+        organisation=organisation,
+        key=key,
+        version=version,
+        type="streak" if journey is None else "journey",
+        measures=(),
+        aggregations=STREAK_AGGREGATIONS
+        if journey is None
+        else (*JOURNEY_AGGREGATIONS, *(STEP_PREFIX + step.name for step in journey.steps)),
+        group_by=parse_group_by(spec.get("group_by", ())),
+        scale=0 if journey is None else DURATION_SCALE,
+        streak=streak,
+        journey=journey,
     )
 
 
 def _measure(spec: object, component: Component, place: str) -> Measure:
     if not isinstance(spec, Mapping):
         raise DefinitionError(place, "must be an object with event, filter and value, each optional")
-    _refuse_unknown(spec, _MEASURE, place)
+    refuse_unknown(spec, _MEASURE, place)
+    select = parse_selector(spec, place)
     return Measure(
         component=component,
-        events=_events(spec.get("event"), f"{place}.event"),
-        where=parse_filter(spec["filter"], f"{place}.filter") if spec.get("filter") is not None else None,
+        events=select.events,
+        where=select.where,
         value=parse_path(spec["value"], f"{place}.value") if spec.get("value") is not None else None,
     )
-
-
-def _events(spec: object, place: str) -> frozenset[str] | None:
-    if spec is None:
-        return None
-    names = [spec] if isinstance(spec, str) else spec
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
-        raise DefinitionError(place, "must be an event type or a list of them")
-    return frozenset(names)
 
 
 def _aggregations(spec: object, allowed: tuple[str, ...], *, percentiles: bool) -> tuple[str, ...]:
@@ -137,24 +190,10 @@ def _aggregations(spec: object, allowed: tuple[str, ...], *, percentiles: bool) 
     return tuple(dict.fromkeys(spec))
 
 
-def _group_by(spec: object) -> tuple[Path, ...]:
-    if isinstance(spec, str):
-        spec = [spec]
-    if not isinstance(spec, list | tuple) or len(spec) > 5:
-        raise DefinitionError("spec.group_by", "must be a list of at most 5 paths")
-    return tuple(parse_path(path, f"spec.group_by[{i}]") for i, path in enumerate(spec))
-
-
 def _scale(spec: object) -> int:
     if type(spec) is not int or not 0 <= spec <= 9:
         raise DefinitionError("spec.scale", "must be an integer from 0 to 9: the decimal places that are kept")
     return spec
-
-
-def _refuse_unknown(spec: Mapping[str, object], known: set[str], place: str) -> None:
-    for name in spec:
-        if name not in known:
-            raise DefinitionError(f"{place}.{name}", f"unknown; known are {', '.join(sorted(known))}")
 
 
 def canonical(spec: Any) -> Any:

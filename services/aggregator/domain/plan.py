@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from services.aggregator.domain.journeys import Journey
 from services.aggregator.domain.metrics import Component, Definition, Measure
+from services.aggregator.domain.streaks import Streak
 from shared.messages import Experiment, UnitKind
 
 EXPOSURE = "experiment_exposure"
@@ -59,6 +61,23 @@ class MeasurePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StreakPlan:
+    series: WindowSeries
+    definition: Definition
+    streak: Streak
+
+
+@dataclass(frozen=True, slots=True)
+class JourneyPlan:
+    """`outcomes` counts journeys by outcome, `steps` by step reached (None if the journey names none)."""
+
+    outcomes: WindowSeries
+    steps: WindowSeries | None
+    definition: Definition
+    journey: Journey
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentPlan:
     """What an exposure or a recorded result of the experiment is checked against."""
 
@@ -72,11 +91,17 @@ class ExperimentPlan:
 @dataclass(frozen=True, slots=True)
 class Plan:
     measures: tuple[MeasurePlan, ...]
+    streaks: tuple[StreakPlan, ...]
+    journeys: tuple[JourneyPlan, ...]
     experiments: Mapping[tuple[str, str], ExperimentPlan]
     """By (organisation, experiment key)."""
 
     def window_series(self) -> list[WindowSeries]:
-        return [m.series for m in self.measures]
+        series = [m.series for m in self.measures]
+        series += [s.series for s in self.streaks]
+        for journey in self.journeys:
+            series += [journey.outcomes] if journey.steps is None else [journey.outcomes, journey.steps]
+        return series
 
 
 def exposure_series(organisation: str, experiment: str) -> UnitSeries:
@@ -88,19 +113,37 @@ def result_series(organisation: str, experiment: str, metric: str) -> UnitSeries
     return UnitSeries(organisation, experiment, metric, _RESULT_VERSION, "value", RESULT_SCALE)
 
 
+def window_series(definition: Definition, component: Component) -> WindowSeries:
+    return WindowSeries(definition.organisation, definition.key, definition.version, component, definition.scale)
+
+
 def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experiment]) -> Plan:
     """Arranges the latest version of each definition. Drafts count nothing yet."""
+    definitions = list(definitions)
     begun = [e for e in experiments if e.status not in ("draft", "cancelled")]
     return Plan(
         measures=tuple(
             MeasurePlan(
-                series=WindowSeries(d.organisation, d.key, d.version, measure.component, d.scale),
+                series=window_series(d, measure.component),
                 definition=d,
                 measure=measure,
                 units=tuple(_unit_plan(e, d, measure) for e in begun if _uses(e, d)),
             )
             for d in definitions
             for measure in d.measures
+        ),
+        streaks=tuple(
+            StreakPlan(window_series(d, "streak"), d, d.streak) for d in definitions if d.streak is not None
+        ),
+        journeys=tuple(
+            JourneyPlan(
+                outcomes=window_series(d, "outcome"),
+                steps=window_series(d, "step") if d.journey.steps else None,
+                definition=d,
+                journey=d.journey,
+            )
+            for d in definitions
+            if d.journey is not None
         ),
         experiments={
             (e.organisation, e.key): ExperimentPlan(

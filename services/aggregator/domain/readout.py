@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from services.aggregator.domain.metrics import Component, Definition, percentile_of
+from services.aggregator.domain.journeys import Outcome
+from services.aggregator.domain.metrics import STEP_PREFIX, Component, Definition, percentile_of
+from services.aggregator.domain.streaks import Run
 from shared.statistics import sketch
 
 
@@ -38,13 +40,46 @@ class Reading:
     count: int
 
 
-def read(definition: Definition, cells: dict[Component, Cell], wanted: Iterable[str]) -> list[Reading]:
-    """The aggregations `wanted` of one window, whose components' totals are `cells`."""
+Part = tuple[Component, str]
+"""Which of a window's cells: the component, and for journeys the outcome or step (else empty)."""
+
+
+def read(definition: Definition, cells: dict[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
+    """The aggregations `wanted` of one window, whose parts' totals are `cells`."""
+    if definition.journey is not None:
+        return _read_journeys(definition, cells, wanted)
     if definition.type == "ratio":
-        top, bottom = cells.get("numerator", Cell()), cells.get("denominator", Cell())
+        top, bottom = cells.get(("numerator", ""), Cell()), cells.get(("denominator", ""), Cell())
         return [Reading(a, _ratio(definition, top, bottom, a), bottom.n) for a in wanted]
-    cell = cells.get("value", Cell())
+    cell = cells.get(("value", ""), Cell())
     return [Reading(a, _aggregate(cell, a, definition.scale), cell.n) for a in wanted]
+
+
+def read_streak(run: Run, wanted: Iterable[str]) -> list[Reading]:
+    """Of a group's run over all shards."""
+    return [Reading(a, run.n if a == "count" else len(run.failures), run.n) for a in wanted]
+
+
+def _read_journeys(definition: Definition, cells: dict[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
+    """Rates are of resolved journeys, those completed or abandoned: what is in progress can still be either."""
+    outcomes = {o: cells.get(("outcome", o.value), Cell()) for o in Outcome}
+    completed = outcomes[Outcome.COMPLETED]
+    abandoned = outcomes[Outcome.ABANDONED_AFTER_NAVIGATION].n + outcomes[Outcome.ABANDONED_TIMEOUT].n
+    started = sum(cell.n for cell in outcomes.values())
+    resolved = completed.n + abandoned
+    values: dict[str, float | int | None] = {
+        **{o.value: cell.n for o, cell in outcomes.items()},
+        "started": started,
+        "count": started,
+        "abandoned": abandoned,
+        "abandonment_rate": abandoned / resolved if resolved else None,
+        "completion_rate": completed.n / resolved if resolved else None,
+        "avg_duration": _aggregate(completed, "avg", definition.scale),
+    }
+    for (component, name), cell in cells.items():
+        if component == "step":
+            values[STEP_PREFIX + name] = cell.n
+    return [Reading(a, values.get(a, 0), started) for a in wanted]
 
 
 def _aggregate(cell: Cell, aggregation: str, scale: int) -> float | int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from shared.postgres import Connection
 class ShardRow:
     """Where a partition stands: offsets below `next_offset` are folded, minutes before `rolled_through` rolled up.
 
-    Times are µs. `last_digest` is of the record at next_offset - 1 (None if nothing was folded yet).
+    Times are µs. `last_digest` is of the record at next_offset - 1 (None if nothing was folded yet). `revision` rises
+    with every transaction that changes rows of the shard, also if it moves no offset.
     """
 
     shard: int
@@ -26,10 +28,17 @@ class ShardRow:
     last_timestamp: int | None
     last_digest: bytes | None
     published_revision: int
+    revision: int
+
+
+def next_revision(present: ShardRow, now: int) -> int:
+    """Later than any revision before, by the clock: also than those that a crashed database has forgotten."""
+    return max(present.revision + 1, now)
 
 
 _COLUMNS = (
-    "shard, next_offset, watermark, rolled_through, generation, last_timestamp, last_digest, published_revision"
+    "shard, next_offset, watermark, rolled_through, generation, last_timestamp, last_digest, published_revision, "
+    "revision"
 )
 
 
@@ -45,8 +54,8 @@ async def lock_shard(connection: Connection, shard: int) -> ShardRow | None:
 async def create_shard(connection: Connection, shard: int, first_offset: int, generation: str) -> None:
     """Starts a partition that was never folded at its first record; does nothing if the row is there."""
     await connection.execute(
-        "INSERT INTO shards (shard, next_offset, watermark, rolled_through, generation) "
-        "VALUES ($1, $2, $3, $3, $4) ON CONFLICT DO NOTHING",
+        "INSERT INTO shards (shard, next_offset, watermark, rolled_through, generation, revision) "
+        "VALUES ($1, $2, $3, $3, $4, 0) ON CONFLICT DO NOTHING",
         shard,
         first_offset,
         NO_WATERMARK,
@@ -58,7 +67,7 @@ async def advance_shard(connection: Connection, row: ShardRow, *, dead_letters: 
     """Moves the cursor to `row`; `dead_letters` more records held no event."""
     await connection.execute(
         "UPDATE shards SET next_offset = $2, watermark = $3, rolled_through = $4, last_timestamp = $5, "
-        "last_digest = $6, dead_letters = dead_letters + $7, updated_at = now() WHERE shard = $1",
+        "last_digest = $6, dead_letters = dead_letters + $7, revision = $8, updated_at = now() WHERE shard = $1",
         row.shard,
         row.next_offset,
         row.watermark,
@@ -66,12 +75,20 @@ async def advance_shard(connection: Connection, row: ShardRow, *, dead_letters: 
         row.last_timestamp,
         row.last_digest,
         dead_letters,
+        row.revision,
     )
 
 
-async def mark_published(connection: Connection, shard: int, revision: int) -> None:
-    await connection.execute(
-        "UPDATE shards SET published_revision = $2 WHERE shard = $1 AND published_revision < $2", shard, revision
+async def advance_revision(connection: Connection, shard: int, revision: int) -> None:
+    """For what changes rows without moving the cursor."""
+    await connection.execute("UPDATE shards SET revision = $2, updated_at = now() WHERE shard = $1", shard, revision)
+
+
+async def mark_published(connection: Connection, revisions: Mapping[int, int]) -> None:
+    """By shard: everything up to this revision is published."""
+    await connection.executemany(
+        "UPDATE shards SET published_revision = $2 WHERE shard = $1 AND published_revision < $2",
+        sorted(revisions.items()),
     )
 
 

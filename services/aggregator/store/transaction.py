@@ -1,25 +1,26 @@
 """The sink's rule: one Postgres transaction a batch applies its deltas and moves the shard's cursor.
 
-    lock the shard's row → compare its cursor → apply → store ids → move the cursor → COMMIT
+    lock the shard's row → compare its cursor → journeys → windows, streaks → units → ids → move the cursor → COMMIT
 
 Before COMMIT nothing happened, after it the cursor says so; a writer that lost its partition finds the cursor moved.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from services.aggregator.domain.batch import Batch, Verdicts
 from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.seen import digest
-from services.aggregator.store import counters, experiments, shards, windows
+from services.aggregator.store import counters, experiments, journeys, shards, streaks, windows
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.series import SeriesIds
-from services.aggregator.store.shards import ShardRow
+from services.aggregator.store.shards import ShardRow, next_revision
+from services.aggregator.store.streaks import StreakState
 from services.aggregator.store.windows import WindowState
-from shared.postgres import Pool
+from shared.postgres import Connection, Pool
 
 
 class CursorMovedError(Exception):
@@ -32,11 +33,12 @@ class CursorMovedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The rows that the batch changed, as they are after it, and the shard's new row."""
+    """The rows that a transaction changed, as they are after it, and the shard's new row."""
 
     shard: ShardRow
-    windows: list[WindowState]
-    totals: list[TotalsState]
+    windows: list[WindowState] = field(default_factory=list)
+    totals: list[TotalsState] = field(default_factory=list)
+    streaks: list[StreakState] = field(default_factory=list)
 
 
 async def apply_batch(
@@ -47,23 +49,32 @@ async def apply_batch(
     deltas: Deltas,
     ids: SeriesIds,
     new_series: list[int],
+    *,
+    now: int,
+    deadlines: bool,
 ) -> Applied:
-    """Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes."""
-    shard, revision = row.shard, batch.next_offset
+    """`deadlines` says whether there are journeys, whose deadlines pass at the watermark after the batch.
+
+    Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes.
+    """
+    shard = row.shard
     async with pool.acquire() as connection:
         await ids.register_units(connection, experiments.unit_series(deltas))
         async with connection.transaction():
-            present = await shards.lock_shard(connection, shard)
-            if present is None or present.next_offset != row.next_offset:
-                raise CursorMovedError(present)
+            present = await _lock(connection, row)
+            revision = next_revision(present, now)
             # Not what we remember: maintenance may have rolled on.
             rolled_before = present.rolled_through
             rolled_through = max(rolled_before, windows.closed_through(verdicts.watermark))
             await counters.note_starts(connection, shard, batch.first_offset, new_series)
-            changed_windows = await windows.apply_windows(connection, shard, revision, deltas.windows, ids)
-            await windows.amend_rolls(connection, shard, deltas.windows, rolled_before, ids)
+            due_before = verdicts.watermark if deadlines else None
+            moved = await journeys.apply_journeys(connection, shard, deltas.journeys, due_before, ids)
+            added = [*deltas.windows, *moved]
+            changed_windows = await windows.apply_windows(connection, shard, revision, added, ids)
+            await windows.amend_rolls(connection, shard, added, rolled_before, ids)
             if rolled_through > rolled_before:
                 await windows.roll_up(connection, shard, rolled_before, rolled_through)
+            changed_streaks = await streaks.apply_streaks(connection, shard, revision, deltas.streaks, ids)
             changed_totals = await experiments.apply_units(connection, shard, revision, deltas, ids)
             await counters.count_series(connection, shard, deltas.counters, ids)
             await counters.count_organisations(connection, shard, deltas.organisations)
@@ -77,9 +88,36 @@ async def apply_batch(
                 last_timestamp=batch.last.broker_time,
                 last_digest=record_digest(batch.last.value),
                 published_revision=row.published_revision,
+                revision=revision,
             )
             await shards.advance_shard(connection, after, dead_letters=len(batch.rejected))
-    return Applied(after, changed_windows, changed_totals)
+    return Applied(after, changed_windows, changed_totals, changed_streaks)
+
+
+async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: SeriesIds, *, now: int) -> Applied | None:
+    """Applies the deadlines (µs) of a shard that stands still, where its clock does not move by itself.
+
+    None if none is due. Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes.
+    """
+    shard = row.shard
+    async with pool.acquire() as connection:
+        if not await journeys.has_due(connection, shard, due_before):
+            return None
+        async with connection.transaction():
+            present = await _lock(connection, row)
+            revision = next_revision(present, now)
+            moved = await journeys.apply_journeys(connection, shard, [], due_before, ids)
+            changed = await windows.apply_windows(connection, shard, revision, moved, ids)
+            await windows.amend_rolls(connection, shard, moved, present.rolled_through, ids)
+            await shards.advance_revision(connection, shard, revision)
+    return Applied(replace(present, revision=revision), changed)
+
+
+async def _lock(connection: Connection, row: ShardRow) -> ShardRow:
+    present = await shards.lock_shard(connection, row.shard)
+    if present is None or present.next_offset != row.next_offset:
+        raise CursorMovedError(present)
+    return present
 
 
 def digests_by_minute(batch: Batch, verdicts: Verdicts) -> dict[int, bytes]:

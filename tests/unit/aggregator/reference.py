@@ -59,6 +59,10 @@ class Outcome:
     watermark: int = 0
     verdicts: list[str] = field(default_factory=list)
     windows: dict[Place, Cell] = field(default_factory=dict)
+    streaks: dict[tuple[Series, tuple[str | None, ...]], tuple[int, tuple[int, ...], int]] = field(
+        default_factory=dict
+    )
+    """Latest success, failures after it, and how many events there were."""
     counters: dict[Series, Counter[str]] = field(default_factory=dict)
     organisations: dict[str, Counter[str]] = field(default_factory=dict)
     exposures: list[tuple[Any, ...]] = field(default_factory=list)
@@ -73,6 +77,7 @@ def reference(entries: Iterable[Entry], metrics: Sequence[Metric], experiments: 
     for entry in entries:
         if entry.event is not None:
             log.take(entry.event, entry.broker_time)
+    log.end()
     return log.outcome
 
 
@@ -82,13 +87,23 @@ class _Log:
         self.experiments = experiments
         self.outcome = Outcome()
         self.last_seen: dict[tuple[str, str], int] = {}
+        self.ended: dict[tuple[str, tuple[str | None, ...]], list[tuple[int, str]]] = {}
+        """(Streak metric, group) → each event's time and how it ended."""
+        self.told: dict[tuple[str, str], list[tuple[str, int, tuple[str | None, ...]]]] = {}
+        """(Journey metric, unit) → kind, time and group of each event."""
 
     def take(self, event: JsonObject, broker_time: int) -> None:
         verdict = self._judge(event, broker_time)
         self.outcome.verdicts.append(verdict)
         self.outcome.organisations.setdefault(event["organisation"], Counter()).update(["events", verdict])
         for metric in self.metrics:
-            if metric.organisation == event["organisation"]:
+            if metric.organisation != event["organisation"]:
+                continue
+            if metric.spec["type"] == "streak":
+                self._streak(event, verdict, metric)
+            elif metric.spec["type"] == "journey":
+                self._journey(event, verdict, metric)
+            else:
                 for component in ("numerator", "denominator") if metric.spec["type"] == "ratio" else ("value",):
                     self._measure(event, verdict, metric, component)
         if verdict == "counted" and event["event_type"] == "experiment_exposure":
@@ -112,10 +127,7 @@ class _Log:
     def _measure(self, event: JsonObject, verdict: str, metric: Metric, component: str) -> None:
         spec = metric.spec if component == "value" else metric.spec[component]
         scale = metric.spec.get("scale", 6)
-        wanted = spec.get("event")
-        if wanted is not None and event["event_type"] not in ([wanted] if isinstance(wanted, str) else wanted):
-            return
-        if not _matches(spec.get("filter"), event):
+        if not _selected(spec, event):
             return
         series = (metric.organisation, metric.key, str(metric.version), component, str(scale))
         counters = self.outcome.counters.setdefault(series, Counter())
@@ -131,8 +143,8 @@ class _Log:
             if value is None:
                 counters["invalid"] += 1
                 return
-        group = tuple(_group_text(_read(event, path)) for path in metric.spec.get("group_by", ()))
-        if any(text is not None and ("\x00" in text or len(text) > 200) for text in group):
+        group = _group(metric, event)
+        if group is None:
             counters["invalid"] += 1
             return
         counters["counted"] += 1
@@ -143,6 +155,76 @@ class _Log:
             if e.organisation == metric.organisation and metric.key in e.metrics and unit is not None and not ended:
                 given = 10**scale if value is None else value
                 self.outcome.unit_values.append((e.key, series, unit, event["time"], given))
+
+    def _streak(self, event: JsonObject, verdict: str, metric: Metric) -> None:
+        if not _selected(metric.spec, event):
+            return
+        group = _group(metric, event)
+        if not self._counts(_series(metric, "streak", 0), verdict, valid=group is not None) or group is None:
+            return
+        if _matches(metric.spec["failure"], event):
+            how = "failure"
+        else:
+            success = metric.spec.get("success")
+            how = "success" if success is None or _matches(success, event) else "neither"
+        self.ended.setdefault((metric.key, group), []).append((event["time"], how))
+
+    def _journey(self, event: JsonObject, verdict: str, metric: Metric) -> None:
+        spec = metric.spec
+        if not _matches(spec.get("filter"), event):
+            return
+        stages: JsonObject = {kind: spec[kind] for kind in ("start", "complete", "navigate", "dead") if kind in spec}
+        stages.update({f"step {s['name']}": s for s in spec.get("steps", ())})
+        kinds = [kind for kind, stage in stages.items() if _selected(stage, event)]
+        if not kinds:
+            return
+        unit = _unit(event, spec["unit"])
+        group = _group(metric, event)
+        valid = unit is not None and (group is not None or "start" not in kinds)
+        if self._counts(_series(metric, "outcome", 6), verdict, valid=valid):
+            told = self.told.setdefault((metric.key, str(unit)), [])
+            told.extend((kind, event["time"], group or ()) for kind in kinds)
+
+    def _counts(self, series: Series, verdict: str, *, valid: bool) -> bool:
+        counters = self.outcome.counters.setdefault(series, Counter())
+        counters["invalid" if verdict == "counted" and not valid else verdict] += 1
+        return verdict == "counted" and valid
+
+    def end(self) -> None:
+        """What can only be said of everything together."""
+        metrics = {m.key: m for m in self.metrics}
+        for (key, group), events in self.ended.items():
+            success = max((time for time, how in events if how == "success"), default=0)
+            failures = sorted(time for time, how in events if how == "failure" and time > success)
+            kept = tuple(failures[-metrics[key].spec["length"] :])
+            self.outcome.streaks[_series(metrics[key], "streak", 0), group] = success, kept, len(events)
+        for (key, _), told in self.told.items():
+            self._end_journey(metrics[key], told)
+
+    def _end_journey(self, metric: Metric, told: list[tuple[str, int, tuple[str | None, ...]]]) -> None:
+        starts = sorted(((time, group) for kind, time, group in told if kind == "start"), key=_json_order)
+        if not starts:
+            return
+        started, group = starts[0]
+        kinds = {kind for kind, _, _ in told}
+        passed = self.outcome.watermark >= started + metric.spec["timeout"] * 1_000_000
+        duration = 0
+        if "complete" in kinds:
+            outcome = "completed"
+            duration = max(0, min(time for kind, time, _ in told if kind == "complete") - started) * 1_000
+        elif "navigate" in kinds and ("dead" in kinds or passed):
+            outcome = "abandoned_after_navigation"
+        else:
+            outcome = "abandoned_timeout" if passed else "in_progress"
+        cells = [("outcome", outcome)]
+        cells += [("step", kind.removeprefix("step ")) for kind in kinds if kind.startswith("step ")]
+        for component, name in cells:
+            place = (_series(metric, component, 6), started // _MINUTE * _MINUTE, (name, *group))
+            cell = self.outcome.windows.setdefault(place, Cell())
+            cell.n += 1
+            if component == "outcome":
+                cell.sum += duration
+                cell.sum_squares += duration * duration
 
     def _add(
         self, series: Series, minute: int, group: tuple[str | None, ...], value: int | None, *, sketched: bool
@@ -192,6 +274,27 @@ class _Log:
             self.outcome.unitless.append((experiment.key, name, variant, value))
         else:
             self.outcome.invalid_experiment_events += 1
+
+
+def _series(metric: Metric, component: str, scale: int) -> Series:
+    return (metric.organisation, metric.key, str(metric.version), component, str(scale))
+
+
+def _selected(spec: JsonObject, event: JsonObject) -> bool:
+    wanted = spec.get("event")
+    if wanted is not None and event["event_type"] not in ([wanted] if isinstance(wanted, str) else wanted):
+        return False
+    return _matches(spec.get("filter"), event)
+
+
+def _group(metric: Metric, event: JsonObject) -> tuple[str | None, ...] | None:
+    """None if it cannot be stored."""
+    group = tuple(_group_text(_read(event, path)) for path in metric.spec.get("group_by", ()))
+    return None if any(text is not None and ("\x00" in text or len(text) > 200) for text in group) else group
+
+
+def _json_order(start: tuple[int, tuple[str | None, ...]]) -> tuple[int, str]:
+    return start[0], json.dumps(start[1], ensure_ascii=False, separators=(",", ":"))
 
 
 def _bounds() -> list[int]:

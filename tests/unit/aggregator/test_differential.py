@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain.batch import Record, judge, read_batch
-from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.deltas import Deltas, WindowDelta
 from services.aggregator.domain.fold import fold
+from services.aggregator.domain.journeys import Facts, merged
 from services.aggregator.domain.metrics import parse_definition
+from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, make_plan
 from services.aggregator.domain.seen import SeenIds
+from services.aggregator.domain.streaks import Run, joined
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from tests.unit.aggregator.builders import NOW, ORGANISATION, bounded, experiment, record
 from tests.unit.aggregator.reference import Cell, Entry, Metric, Outcome, Series, reference
@@ -66,6 +70,52 @@ METRICS = [
             "denominator": {"filter": {"path": "properties.v", "op": "lt", "value": "m"}},
             "group_by": ["user_id"],
         },
+    ),
+    Metric(
+        ORGANISATION,
+        "streak",
+        1,
+        {
+            "type": "streak",
+            "event": ["click", "buy"],
+            "filter": {"path": "properties.v", "op": "exists"},
+            "failure": {"path": "properties.v", "op": "ge", "value": 1},
+            "success": {"path": "event_type", "value": "buy"},
+            "length": 3,
+            "group_by": ["user_id"],
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "strict",
+        1,
+        {"type": "streak", "failure": {"path": "properties.v", "op": "in", "value": [1, 2, 0.5]}, "length": 100},
+    ),
+    Metric(
+        ORGANISATION,
+        "journey",
+        2,
+        {
+            "type": "journey",
+            "unit": "user",
+            "filter": {"path": "properties.v", "op": "ne", "value": "ü"},
+            "start": {"event": "click"},
+            "complete": {"event": "buy", "filter": {"path": "properties.v", "op": "ge", "value": 2}},
+            "navigate": {"event": "buy"},
+            "dead": {"filter": {"path": "context.a.b", "op": "ge", "value": 0}},
+            "steps": [
+                {"name": "one", "event": "experiment_result"},
+                {"name": "two", "filter": {"path": "properties.g", "op": "eq", "value": "a"}},
+            ],
+            "timeout": 2000,
+            "group_by": ["properties.g", "session_id"],
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "short",
+        1,
+        {"type": "journey", "unit": "job", "start": {"event": "buy"}, "complete": {"event": "click"}, "timeout": 1},
     ),
     Metric("other", "all", 1, {"type": "count", "group_by": ["properties.g"]}),
 ]
@@ -141,10 +191,13 @@ def as_log(steps_leads_contents: Sequence[tuple[int, int, Any]]) -> tuple[list[E
 def folded(batches: Sequence[Sequence[Record]]) -> Outcome:
     """Folds batch after batch as the shell does: ids are remembered once their batch is done."""
     outcome, seen, watermark = Outcome(), SeenIds(), 0
+    units: dict[tuple[WindowSeries, str], Facts] = {}
     for records in batches:
         batch = read_batch(records)
         verdicts = judge(batch, watermark, seen)
-        add(outcome, fold(batch, verdicts, PLAN))
+        deltas = fold(batch, verdicts, PLAN)
+        deltas.windows += tell(units, deltas, verdicts.watermark)
+        add(outcome, deltas)
         seen.add(batch.digests, verdicts.minutes)
         watermark = verdicts.watermark
         outcome.verdicts += [
@@ -153,7 +206,29 @@ def folded(batches: Sequence[Sequence[Record]]) -> Outcome:
         ]
         assert (verdicts.counted.astype(int) + verdicts.duplicate + verdicts.late == 1).all()
     outcome.watermark = watermark
+    outcome.windows = {place: cell for place, cell in outcome.windows.items() if cell.n}
     return outcome
+
+
+def tell(units: dict[tuple[WindowSeries, str], Facts], deltas: Deltas, watermark: int) -> list[WindowDelta]:
+    """Moves journeys as the table of them does: what the batch tells, then deadlines."""
+    moves = Moves()
+    plans = {plan.outcomes: plan for plan in PLAN.journeys}
+
+    def learn(key: tuple[WindowSeries, str], after: Facts) -> None:
+        plan, before = plans[key[0]], units.get(key, Facts())
+        units[key] = after
+        moves.move(plan.outcomes, before, after)
+        if plan.steps is not None:
+            moves.step(plan.steps, tuple(s.name for s in plan.journey.steps), before, after)
+
+    for plan, told in deltas.journeys:
+        for unit, facts in told.items():
+            learn((plan.outcomes, unit), merged(units.get((plan.outcomes, unit), Facts()), facts))
+    for key, known in list(units.items()):
+        if known.started is not None and known.started + plans[key[0]].journey.timeout <= watermark:
+            learn(key, replace(known, expired=True))
+    return moves.deltas()
 
 
 def add(outcome: Outcome, deltas: Deltas) -> None:
@@ -166,6 +241,12 @@ def add(outcome: Outcome, deltas: Deltas) -> None:
         cell.min = min((v for v in (cell.min, d.min) if v is not None), default=None)
         cell.max = max((v for v in (cell.max, d.max) if v is not None), default=None)
         cell.buckets.update(d.sketch)
+    for plan, runs in deltas.streaks:
+        for group, run in runs.items():
+            place = (named(plan.series), tuple(json.loads(group)))
+            known = Run(*outcome.streaks.get(place, (0, (), 0)))
+            both = joined([known, run], plan.streak.length)
+            outcome.streaks[place] = (both.latest_success, both.failures, both.n)
     for series, c in deltas.counters.items():
         outcome.counters.setdefault(named(series), Counter()).update(
             counted=c.counted, late=c.late, duplicates=c.duplicates, invalid=c.invalid
@@ -197,6 +278,7 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
     assert found.verdicts == expected.verdicts
     assert found.watermark == expected.watermark
     assert found.windows == expected.windows
+    assert found.streaks == expected.streaks
     assert found.counters == expected.counters
     assert found.organisations == expected.organisations
     assert sorted(found.exposures) == sorted(expected.exposures)
@@ -235,3 +317,23 @@ def test_thousands_of_events_agree_with_the_reference(seed: int) -> None:
     assert expected.unit_values
     assert expected.unitless
     assert all(c["invalid"] for (_, metric, *_), c in expected.counters.items() if metric in ("amount", "grouped"))
+
+
+def test_hundreds_of_short_logs_agree_and_end_in_every_way_a_journey_and_a_streak_can() -> None:
+    rng = random.Random(7)
+    outcomes, lengths = set(), set()
+    for _ in range(300):
+        entries, records = as_log([piece(rng.choice, FIELDS["event_id"]) for _ in range(rng.randrange(1, 60))])
+        expected = reference(entries, METRICS, EXPERIMENTS)
+        assert_same(folded(cut(records, [rng.randrange(60), rng.randrange(60)])), expected)
+        outcomes |= {group[0] for (series, _, group) in expected.windows if series[1] == "journey"}
+        lengths |= {len(failures) for _, failures, _ in expected.streaks.values()}
+    assert outcomes == {
+        "completed",
+        "abandoned_after_navigation",
+        "abandoned_timeout",
+        "in_progress",
+        "one",
+        "two",
+    }
+    assert lengths >= {0, 1, 2, 3}

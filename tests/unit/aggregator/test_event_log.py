@@ -21,6 +21,7 @@ ROW = ShardRow(
     last_timestamp=LAST[0],
     last_digest=LAST[1],
     published_revision=100,
+    revision=100,
 )
 SAME = LogEnds(generation="cluster-1", begin=0, end=200, previous=LAST)
 

@@ -13,7 +13,7 @@ from services.aggregator.shard_folder import dead_letter, to_records
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.windows import WindowState
-from services.aggregator.updates import totals_update, window_update
+from services.aggregator.update_messages import totals_update, window_update
 from shared import topics
 from shared.messages import MetricUpdate
 from shared.statistics import sketch
@@ -22,13 +22,14 @@ from tests.unit.aggregator.test_record_batches import Fetched
 
 SHARD = ShardRow(
     shard=3,
-    next_offset=41,
+    next_offset=17,
     watermark=NOW - 5,
     rolled_through=0,
     generation="g",
     last_timestamp=None,
     last_digest=None,
     published_revision=0,
+    revision=41,
 )
 
 

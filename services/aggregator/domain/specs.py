@@ -1,0 +1,55 @@
+"""The parts that definitions of every type are written with, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.aggregator.domain.filters import Filter, parse_filter
+from services.aggregator.domain.paths import Path, parse_path
+from services.aggregator.domain.problems import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which events are meant: of these types (None: all), and matching the filter if there is one."""
+
+    events: frozenset[str] | None
+    where: Filter | None
+
+
+def parse_selector(spec: object, place: str) -> Selector:
+    """`{"event": …, "filter": …}`, both optional; `spec` may hold other fields too. Raises DefinitionError."""
+    if not isinstance(spec, Mapping):
+        raise DefinitionError(place, "must be an object with event and filter, each optional")
+    return Selector(
+        events=_events(spec.get("event"), f"{place}.event"),
+        where=optional_filter(spec.get("filter"), f"{place}.filter"),
+    )
+
+
+def optional_filter(spec: object, place: str) -> Filter | None:
+    return None if spec is None else parse_filter(spec, place)
+
+
+def parse_group_by(spec: object) -> tuple[Path, ...]:
+    if isinstance(spec, str):
+        spec = [spec]
+    if not isinstance(spec, list | tuple) or len(spec) > 5:
+        raise DefinitionError("spec.group_by", "must be a list of at most 5 paths")
+    return tuple(parse_path(path, f"spec.group_by[{i}]") for i, path in enumerate(spec))
+
+
+def refuse_unknown(spec: Mapping[str, object], known: set[str], place: str) -> None:
+    for name in spec:
+        if name not in known:
+            raise DefinitionError(f"{place}.{name}", f"unknown; known are {', '.join(sorted(known))}")
+
+
+def _events(spec: object, place: str) -> frozenset[str] | None:
+    if spec is None:
+        return None
+    names = [spec] if isinstance(spec, str) else spec
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
+        raise DefinitionError(place, "must be an event type or a list of them")
+    return frozenset(names)

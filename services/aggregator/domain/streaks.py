@@ -1,0 +1,77 @@
+"""Streaks: how many failures stand after the latest success. State commutes, so shards and replays just add.
+
+f1  f2  S  f3  f4     latest success S, failures (f3, f4): a streak of two, whatever order the events came in
+                              a success in another shard later than f4 ends it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.aggregator.domain.event import DecodedEvent
+from services.aggregator.domain.filters import Filter, parse_filter
+from services.aggregator.domain.problems import DefinitionError
+from services.aggregator.domain.specs import Selector, optional_filter, parse_selector, refuse_unknown
+
+DEFAULT_LENGTH = 20
+MAX_LENGTH = 100
+
+_FIELDS = {"type", "event", "filter", "failure", "success", "length", "group_by", "description"}
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """What a streak metric asks of each event. Without `success`, what is no failure is a success."""
+
+    select: Selector
+    failure: Filter
+    success: Filter | None
+    length: int
+    """How many of the latest failures are kept: longer streaks read as this long."""
+
+    def run_of(self, event: DecodedEvent) -> Run:
+        """What a selected event adds. A failure is never a success too."""
+        if self.failure.matches(event):
+            return Run(0, (event.time,), 1)
+        if self.success is None or self.success.matches(event):
+            return Run(event.time, (), 1)
+        return Run(0, (), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`latest_success` in µs, 0 if there is none; `failures` are the latest times after it, ascending; `n` counts
+    all selected events."""
+
+    latest_success: int = 0
+    failures: tuple[int, ...] = ()
+    n: int = 0
+
+
+def joined(runs: Iterable[Run], length: int) -> Run:
+    """The run of all their events together: the order of runs, and how events were cut into them, does not matter.
+
+    At one and the same instant the success is taken to be the later.
+    """
+    found = list(runs)
+    success = max((run.latest_success for run in found), default=0)
+    failures = sorted(time for run in found for time in run.failures if time > success)
+    return Run(success, tuple(failures[-length:]), sum(run.n for run in found))
+
+
+def parse_streak(spec: Mapping[str, Any]) -> Streak:
+    """Raises DefinitionError, which names the faulty place."""
+    refuse_unknown(spec, _FIELDS, "spec")
+    if spec.get("failure") is None:
+        raise DefinitionError("spec.failure", "a streak needs the filter that tells a failure")
+    length = spec.get("length", DEFAULT_LENGTH)
+    if type(length) is not int or not 1 <= length <= MAX_LENGTH:
+        raise DefinitionError("spec.length", f"must be an integer from 1 to {MAX_LENGTH}")
+    return Streak(
+        select=parse_selector(spec, "spec"),
+        failure=parse_filter(spec["failure"], "spec.failure"),
+        success=optional_filter(spec.get("success"), "spec.success"),
+        length=length,
+    )

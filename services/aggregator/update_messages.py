@@ -1,0 +1,82 @@
+"""Committed rows as the messages that others see. A row's series text names its component and its group."""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from services.aggregator.store.experiments import TotalsState
+from services.aggregator.store.shards import ShardRow
+from services.aggregator.store.streaks import StreakState
+from services.aggregator.store.windows import WindowState
+from shared.messages import MetricUpdate
+
+
+def window_update(state: WindowState, shard: ShardRow, now: int) -> MetricUpdate:
+    s: WindowSeries = state.series
+    return MetricUpdate(
+        organisation=s.organisation,
+        subject_kind="metric",
+        subject=s.metric,
+        version=s.version,
+        series=_series_text(s.component, state.group),
+        window_start=state.minute,
+        shard=shard.shard,
+        revision=shard.revision,
+        watermark=shard.watermark,
+        published_at=now,
+        scale=s.scale,
+        n=state.n,
+        sum=str(state.sum),
+        sum_squares=str(state.sum_squares),
+        min=state.min,
+        max=state.max,
+        sketch=state.sketch,
+    )
+
+
+def streak_update(state: StreakState, shard: ShardRow, now: int) -> MetricUpdate:
+    s: WindowSeries = state.series
+    return MetricUpdate(
+        organisation=s.organisation,
+        subject_kind="metric",
+        subject=s.metric,
+        version=s.version,
+        series=_series_text(s.component, state.group),
+        window_start=0,
+        shard=shard.shard,
+        revision=shard.revision,
+        watermark=shard.watermark,
+        published_at=now,
+        scale=s.scale,
+        n=state.run.n,
+        latest_success=state.run.latest_success,
+        failures=state.run.failures,
+    )
+
+
+def totals_update(state: TotalsState, shard: ShardRow, now: int) -> MetricUpdate:
+    s: UnitSeries = state.series
+    return MetricUpdate(
+        organisation=s.organisation,
+        subject_kind="experiment",
+        subject=s.experiment,
+        version=s.version,
+        series=_series_text(s.metric, s.component, state.variant),
+        window_start=0,
+        shard=shard.shard,
+        revision=shard.revision,
+        watermark=shard.watermark,
+        published_at=now,
+        scale=s.scale,
+        n=state.observations,
+        sum=str(state.unit_sum),
+        sum_squares=str(state.unit_sum_squares),
+        min=state.min,
+        max=state.max,
+        units=state.units,
+    )
+
+
+def _series_text(*parts: str) -> str:
+    return msgspec.json.encode(parts).decode()

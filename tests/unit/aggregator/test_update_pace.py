@@ -1,0 +1,220 @@
+"""When changed rows are published: at once, then five times a second at most, nothing lost while Kafka is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.domain.streaks import Run
+from services.aggregator.listeners import Listeners
+from services.aggregator.store.shards import ShardRow
+from services.aggregator.store.streaks import StreakState
+from services.aggregator.store.transaction import Applied
+from services.aggregator.store.windows import WindowState
+from services.aggregator.telemetry import WorkerMetrics
+from services.aggregator.updates import INTERVAL, Updates
+from shared.clock import system_clock
+from shared.kafka import Publisher
+from shared.messages import MetricUpdate, Rule
+from tests.waiting import eventually
+
+
+class Kafka(Publisher):
+    """Takes every message at once, unless it is away or held."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.taken: list[tuple[float, MetricUpdate]] = []
+        self.away = False
+        self.refused = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def publish(self, topic: Any, message: Any, *, deadline: float = 10) -> tuple[int, int]:
+        await self.open.wait()
+        if self.away:
+            self.refused += 1
+            raise TimeoutError
+        self.taken.append((asyncio.get_running_loop().time(), message))
+        return 0, 0
+
+    def revisions(self, subject: str = "m") -> list[int]:
+        return [u.revision for _, u in self.taken if u.subject == subject]
+
+
+class Postgres:
+    """Remembers the published revisions that are marked."""
+
+    def __init__(self) -> None:
+        self.marked: dict[int, int] = {}
+
+    def acquire(self) -> Any:
+        return self._connection()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Postgres]:
+        yield self
+
+    async def executemany(self, statement: str, rows: list[tuple[int, int]]) -> None:
+        assert "published_revision" in statement
+        self.marked.update(rows)
+
+
+class Desk:
+    """Updates with everything around them."""
+
+    def __init__(self) -> None:
+        self.kafka, self.postgres, self.listeners = Kafka(), Postgres(), Listeners()
+        metrics = WorkerMetrics(CollectorRegistry())
+        self.updates = Updates(self.kafka, cast(Any, self.postgres), system_clock, metrics, self.listeners)
+
+    def offer(self, revision: int, *metrics: str, shard: int = 0, component: str = "value") -> None:
+        states = [
+            WindowState(WindowSeries("acme", m, 1, cast(Any, component), 6), 0, "[]", revision, 0, 0, None, None, b"")
+            for m in metrics or ("m",)
+        ]
+        self.updates.offer(Applied(row(revision, shard), windows=states))
+
+
+def row(revision: int, shard: int = 0) -> ShardRow:
+    return ShardRow(shard, revision, 0, 0, "g", None, None, 0, revision)
+
+
+@asynccontextmanager
+async def desk() -> AsyncIterator[Desk]:
+    found = Desk()
+    task = found.updates.start()
+    try:
+        yield found
+        assert not task.done(), task
+    finally:
+        found.kafka.open.set()
+        await found.updates.stop()
+
+
+async def test_the_first_change_is_sent_at_once_and_of_the_next_the_last_one_later() -> None:
+    async with desk() as d:
+        began = asyncio.get_running_loop().time()
+        for revision in range(1, 6):
+            d.offer(revision)
+            await asyncio.sleep(0)
+        assert await d.updates.published(0, 5)
+        (first, one), (second, other) = d.kafka.taken
+        assert (one.revision, other.revision) in [(1, 5), (2, 5), (3, 5)]
+        assert first - began < INTERVAL / 2
+        assert second - first >= INTERVAL * 0.99
+
+
+async def test_another_series_does_not_wait_for_one_that_rests() -> None:
+    async with desk() as d:
+        d.offer(1, "a")
+        assert await d.updates.published(0, 1)
+        began = asyncio.get_running_loop().time()
+        d.offer(2, "a", "b")
+        await eventually(lambda: _true(d.kafka.revisions("b") == [2]), "b is sent", every=0.005)
+        assert asyncio.get_running_loop().time() - began < INTERVAL / 2
+        assert d.kafka.revisions("a") == [1]
+
+
+async def test_a_series_that_never_rests_is_sent_five_times_a_second_in_rising_order() -> None:
+    async with desk() as d:
+        loop = asyncio.get_running_loop()
+        began, revision = loop.time(), 0
+        while loop.time() - began < 4.5 * INTERVAL:
+            revision += 1
+            d.offer(revision)
+            await asyncio.sleep(0.001)
+        assert await d.updates.published(0, revision)
+        times = [at for at, _ in d.kafka.taken]
+        assert all(b - a >= INTERVAL * 0.99 for a, b in pairwise(times))
+        assert len(times) >= 4
+        assert d.kafka.revisions() == sorted(set(d.kafka.revisions()))
+        assert d.kafka.revisions()[-1] == revision
+
+
+async def test_while_kafka_is_away_nothing_is_lost_and_the_latest_state_is_sent_when_it_is_back() -> None:
+    async with desk() as d:
+        d.kafka.away = True
+        d.offer(1, "a", "b")
+        await eventually(lambda: _true(d.kafka.refused >= 2), "both are refused")
+        d.offer(2, "a")
+        waiting = asyncio.create_task(d.updates.published(0, 1))
+        await eventually(lambda: _true(d.kafka.refused >= 4), "and again")
+        assert not waiting.done()
+        d.kafka.away = False
+        assert await waiting
+        assert await d.updates.published(0, 2)
+        assert d.kafka.revisions("a")[-1] == 2
+        assert d.kafka.revisions("b") == [1]
+
+
+async def test_no_revision_counts_as_published_while_an_older_change_is_under_way() -> None:
+    async with desk() as d:
+        d.kafka.open.clear()
+        d.offer(1, "a")
+        await asyncio.sleep(0)
+        d.offer(2, "a")
+        waiting = asyncio.create_task(d.updates.published(0, 1))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert d.postgres.marked == {}
+        d.kafka.open.set()
+        assert await waiting
+        await eventually(lambda: _true(d.postgres.marked == {0: 2}), "all of it is marked")
+
+
+async def test_what_nobody_hears_counts_as_published() -> None:
+    async with desk() as d:
+        d.listeners.learn("rule", Rule(organisation="acme", key="r", version=1, spec={"metric": "heard"}))
+        d.offer(7, "unheard")
+        assert await d.updates.published(0, 7)
+        assert d.kafka.taken == []
+        await eventually(lambda: _true(d.postgres.marked == {0: 7}), "and is marked")
+
+
+async def test_steps_of_journeys_are_for_reports_only() -> None:
+    async with desk() as d:
+        d.offer(1, component="step")
+        d.offer(2, component="outcome")
+        assert await d.updates.published(0, 2)
+        assert [u.series for _, u in d.kafka.taken] == ['["outcome","[]"]']
+
+
+async def test_a_shard_that_is_given_up_sends_nothing_more_and_keeps_nobody_waiting() -> None:
+    async with desk() as d:
+        d.kafka.open.clear()
+        d.offer(1, "a", shard=1)
+        await asyncio.sleep(0.01)
+        d.offer(2, "a", shard=1)
+        waiting = asyncio.create_task(d.updates.published(1, 2))
+        leaving = asyncio.create_task(d.updates.forget([1]))
+        assert not await waiting
+        await asyncio.sleep(0.01)
+        assert not leaving.done(), "what is on its way could overtake the new owner's"
+        d.kafka.open.set()
+        await leaving
+        d.offer(3, "a", shard=0)
+        assert await d.updates.published(0, 3)
+        await asyncio.sleep(1.5 * INTERVAL)
+        assert [(u.shard, u.revision) for _, u in d.kafka.taken] == [(1, 1), (0, 3)]
+        assert not await d.updates.published(1, 1)
+
+
+async def test_a_streak_travels_with_its_latest_success_and_failures() -> None:
+    async with desk() as d:
+        state = StreakState(WindowSeries("acme", "s", 3, "streak", 0), '["a"]', Run(5, (7, 9), 12))
+        d.updates.offer(Applied(row(4), streaks=[state]))
+        assert await d.updates.published(0, 4)
+        ((_, update),) = d.kafka.taken
+        assert (update.series, update.window_start, update.version) == ('["streak","[\\"a\\"]"]', 0, 3)
+        assert (update.latest_success, update.failures, update.n, update.revision) == (5, (7, 9), 12, 4)
+
+
+async def _true(condition: bool) -> bool:
+    return condition
