@@ -1,170 +1,348 @@
-"""Alerting on real Kafka: it follows the topic from its beginning and shows how far it is."""
+"""Rules, alerts and the silence of the aggregator on real Kafka and Postgres; and what bad input comes to."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-import sys
+import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 
-import httpx
+import pytest
 import pytest_asyncio
-from prometheus_client.parser import text_string_to_metric_families
 
-from shared.clock import DAY, MINUTE, SECOND, system_clock
+from shared.clock import DAY, MINUTE, system_clock
 from shared.kafka import Publisher, new_producer
-from shared.messages import MetricUpdate
 from shared.topics import METRIC_UPDATES
+from tests.integration.alerting_process import Aggregator, Alerting, Listener, alerting, listening, publish_keys
 from tests.waiting import eventually
 
-
-class Alerting:
-    """A running process of the service."""
-
-    def __init__(self, process: asyncio.subprocess.Process, client: httpx.AsyncClient) -> None:
-        self.process = process
-        self.client = client
-
-    async def metric(self, name: str, **labels: str) -> float | None:
-        """The sample called `name` with at least these labels."""
-        text = (await self.client.get("/metrics")).text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == name and labels.items() <= sample.labels.items():
-                    return sample.value
-        return None
-
-
-@asynccontextmanager
-async def running_alerting(kafka: str) -> AsyncIterator[Alerting]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        "TIDEGATE_KAFKA": kafka,
-        "TIDEGATE_POSTGRES": "postgresql://nobody@127.0.0.1:1/none",
-        "TIDEGATE_PORT": str(port),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.alerting", env={**os.environ, **environment}
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await eventually(lambda: _is_ready(client), "alerting is ready")
-            yield Alerting(process, client)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _is_ready(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
+ALERTS = "/api/v1/streaming-analytics/alerts"
+RATIO = {"type": "ratio", "numerator": {"event": "import"}, "denominator": {"event": "import"}}
+RULE: dict[str, Any] = {
+    "direction": "above",
+    "warning": "5%",
+    "critical": "10%",
+    "minimum_sample": 20,
+    "window": "2h",
+}
 
 
 @pytest_asyncio.fixture(scope="module")
 async def publisher(kafka: str) -> AsyncIterator[Publisher]:
     publisher = Publisher(kafka)
     await publisher.start()
+    await publish_keys(publisher)
     yield publisher
     await publisher.stop()
 
 
-def _update(subject: str, revision: int, *, shard: int = 0, window: int | None = None, age: int = 0) -> MetricUpdate:
-    now = system_clock()
-    return MetricUpdate(
-        organisation="acme",
-        subject_kind="metric",
-        subject=subject,
-        version=1,
-        series='["count"]',
-        window_start=(now // MINUTE) * MINUTE if window is None else window,
-        shard=shard,
-        revision=revision,
-        watermark=now - age,
-        published_at=now,
+@pytest_asyncio.fixture(scope="module")
+async def aggregator(publisher: Publisher) -> AsyncIterator[Aggregator]:
+    async with Aggregator(publisher) as aggregator:
+        yield aggregator
+
+
+@pytest_asyncio.fixture(scope="module")
+async def service(
+    kafka: str, postgres: str, publisher: Publisher, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Alerting]:
+    async with alerting(kafka, postgres, tmp_path_factory.mktemp("alerting") / "log") as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def listener(kafka: str) -> AsyncIterator[Listener]:
+    async with listening(kafka) as listener:
+        yield listener
+
+
+async def _rule_is(service: Alerting, key: str, *states: str) -> dict[str, Any]:
+    """The rule, once its groups are in these states (a level if firing)."""
+
+    async def reached() -> bool:
+        shown = await service.rule(key)
+        return [g["level"] or g["state"] for g in shown["groups"]] == list(states)
+
+    await eventually(reached, f"{key} is {states}; see the log:\n{service.tail()}")
+    return await service.rule(key)
+
+
+async def test_a_rule_fires_escalates_and_recovers(
+    service: Alerting, aggregator: Aggregator, listener: Listener
+) -> None:
+    await aggregator.define("failure_rate", RATIO)
+    await service.define("rule", "rate", {**RULE, "metric": "failure_rate"})
+    await aggregator.ratio("failure_rate", 19, 19)
+    await _rule_is(service, "rate", "ok")
+    await aggregator.ratio("failure_rate", 19, 300)
+    shown = await _rule_is(service, "rate", "warning")
+    assert shown["groups"][0]["value"] == pytest.approx(19 / 300)
+    assert shown["transitions"][0]["evidence"]["n"] == 300
+    await aggregator.ratio("failure_rate", 40, 300)
+    await _rule_is(service, "rate", "critical")
+    await aggregator.ratio("failure_rate", 40, 3_000)
+    await _rule_is(service, "rate", "ok")
+
+    async def told() -> bool:
+        stages = [(a.status, a.severity) for _, a in listener.alerts if a.key == "rule:rate"]
+        return stages == [("open", "warning"), ("open", "critical"), ("resolved", "critical")]
+
+    await eventually(told, "alerts.v1 tells the three stages")
+
+
+async def test_a_rule_that_comes_later_sees_what_was_sent_before(service: Alerting, aggregator: Aggregator) -> None:
+    await aggregator.define("earlier", {"type": "count", "group_by": ["properties.variant"]})
+    await aggregator.send("earlier", "value", ("a",), n=50)
+    await aggregator.send("earlier", "value", ("b",), n=1)
+
+    async def read() -> bool:
+        return bool(await service.metric("tidegate_alerting_revision", subject="earlier"))
+
+    await eventually(read, "the updates are read")
+    await service.define("rule", "later", {"metric": "earlier", "direction": "above", "critical": 10})
+    shown = await _rule_is(service, "later", "critical", "ok")
+    assert shown["groups"][0]["group"] == {"properties.variant": "a"}
+    assert shown["groups"][0]["alert"] == 'rule:later:["a"]'
+
+
+async def test_disabling_a_rule_ends_its_alert(service: Alerting, aggregator: Aggregator) -> None:
+    await aggregator.define("noisy", {"type": "count"})
+    await service.define(
+        "rule", "noise", {"metric": "noisy", "direction": "above", "critical": 10, "alert_type": "no"}
     )
+    await aggregator.send("noisy", "value", n=10)
+    await _rule_is(service, "noise", "critical")
+    spec = {"metric": "noisy", "direction": "above", "critical": 10, "alert_type": "no", "enabled": False}
+    await service.define("rule", "noise", spec)
+    shown = await _rule_is(service, "noise", "ok")
+    assert shown["transitions"][0]["reason"] == "disabled"
+    assert [a["status"] for a in await service.alerts(alert_type="no")] == ["resolved"]
 
 
-async def test_what_was_published_before_the_start_is_known_when_ready(kafka: str, publisher: Publisher) -> None:
-    for revision in (10, 20, 30):
-        await publisher.publish(METRIC_UPDATES, _update("before", revision, window=0, age=5 * SECOND))
+async def test_an_alert_resolved_by_hand_stays_so_until_its_condition_comes_back(
+    service: Alerting, aggregator: Aggregator
+) -> None:
+    await aggregator.define("by_hand", {"type": "value"})
+    spec = {"metric": "by_hand", "direction": "below", "warning": 4, "critical": 3, "alert_type": "stars"}
+    await service.define("rule", "stars", spec)
+    await aggregator.send("by_hand", "value", n=2, sum="7000000")
+    await _rule_is(service, "stars", "warning")
+    (alert,) = await service.alerts(alert_type="stars")
+    body = {"alert_id": alert["id"], "resolution_notes": "we know"}
+    resolved = (await service.admin.post(f"{ALERTS}/resolve", json=body)).json()
+    assert (resolved["status"], resolved["resolution_notes"]) == ("resolved", "we know")
 
-    async with running_alerting(kafka) as alerting:
-        assert await alerting.metric("tidegate_alerting_revision", subject="before", shard="0") == 30
-        lag = await alerting.metric("tidegate_alerting_lag_seconds", subject="before", shard="0")
-        assert lag is not None
-        assert 5 <= lag < 60
-
-
-async def test_revisions_are_checked_and_bad_records_do_not_stop_the_reader(kafka: str, publisher: Publisher) -> None:
-    async with running_alerting(kafka) as alerting:
-        before = {
-            verdict: await alerting.metric("tidegate_alerting_updates_total", verdict=verdict) or 0
-            for verdict in ("newer", "repeat", "stale", "expired")
-        }
-        undecodable = await alerting.metric("tidegate_alerting_undecodable_total") or 0
-        producer = new_producer(kafka)
-        await producer.start()
-        hostile = [
-            b"",
-            b"nonsense",
-            b"null",
-            b'{"organisation":5}',
-            b'{"shard":NaN}',
-            b'{"series":"\xff"}',
-            b'{"x":' + b"[" * 100_000,
-        ]
-        for n, value in enumerate(hostile):
-            for partition in range(METRIC_UPDATES.partitions):
-                await producer.send_and_wait(METRIC_UPDATES.name, value, key=b"bad-%d" % n, partition=partition)
-        await producer.send_and_wait(METRIC_UPDATES.name, None, key=b"tombstone", partition=0)
-        await producer.stop()
-        for update in (
-            _update("checked", 7, window=0),
-            _update("checked", 8, window=0),
-            _update("checked", 8, window=0),
-            _update("checked", 3, window=0),
-            _update("checked", 9, window=system_clock() - 2 * DAY),
-        ):
-            await publisher.publish(METRIC_UPDATES, update)
-
-        async def all_read() -> bool:
-            return (
-                await alerting.metric("tidegate_alerting_updates_total", verdict="expired") == before["expired"] + 1
-            )
-
-        await eventually(all_read, "the last update is read")
-        expected = {"newer": 2, "repeat": 1, "stale": 1, "expired": 1}
-        for verdict, count in expected.items():
-            total = await alerting.metric("tidegate_alerting_updates_total", verdict=verdict)
-            assert total == before[verdict] + count, verdict
-        assert await alerting.metric("tidegate_alerting_undecodable_total") == undecodable + 4 * len(hostile)
-        assert await alerting.metric("tidegate_alerting_revision", subject="checked", shard="0") == 9
-        assert (await alerting.client.get("/readyz")).status_code == 200
-
-        async def no_lag() -> bool:
-            lags = [
-                await alerting.metric("tidegate_alerting_position_lag_records", partition=str(partition))
-                for partition in range(METRIC_UPDATES.partitions)
-            ]
-            return lags == [0] * METRIC_UPDATES.partitions
-
-        await eventually(no_lag, "everything is read")
+    await aggregator.send("by_hand", "value", n=2, sum="4000000")
+    await _rule_is(service, "stars", "critical")
+    assert [a["status"] for a in await service.alerts(alert_type="stars")] == ["resolved"]
+    await aggregator.send("by_hand", "value", n=2, sum="10000000")
+    await _rule_is(service, "stars", "ok")
+    await aggregator.send("by_hand", "value", n=2, sum="7000000")
+    await _rule_is(service, "stars", "warning")
+    assert [a["status"] for a in await service.alerts(alert_type="stars")] == ["open", "resolved"]
 
 
-async def test_the_schema_is_open_and_sigterm_ends_it_cleanly(kafka: str) -> None:
-    async with running_alerting(kafka) as alerting:
-        schema = await alerting.client.get("/api/v1/openapi/alerting.json")
-        other = await alerting.client.get("/api/v1/streaming-analytics/alerts")
-        assert schema.json()["info"]["title"] == "Tidegate alerting"
-        assert other.status_code == 401
+async def test_an_alert_over_rest_goes_through_its_life_and_repeats_change_nothing(service: Alerting) -> None:
+    sent = {
+        "alert_type": "anomaly_detection",
+        "alert_title": "High Error Rate Detected",
+        "alert_message": "Error rate exceeded 5% threshold",
+        "severity": "WARNING",
+        "data_source_id": 1,
+        "alert_data": {"error_rate": 0.067, "threshold": 0.05},
+    }
+    created = await service.ingest.post(ALERTS, json=sent)
+    assert created.status_code == 201
+    alert = created.json()
+    assert alert == {
+        **sent,
+        "severity": "warning",
+        "id": alert["id"],
+        "status": "open",
+        "created_at": alert["created_at"],
+        "acknowledged_at": None,
+        "resolved_at": None,
+        "resolution_notes": None,
+    }
+    acknowledged = (await service.admin.post(f"{ALERTS}/acknowledge", json={"alert_id": alert["id"]})).json()
+    assert acknowledged["status"] == "acknowledged"
+    again = await service.admin.post(f"{ALERTS}/acknowledge", json={"alert_id": alert["id"]})
+    assert (again.status_code, again.json()) == (200, acknowledged)
+    body = {"alert_id": alert["id"], "resolution_notes": "Issue resolved by restarting service"}
+    resolved = (await service.admin.post(f"{ALERTS}/resolve", json=body)).json()
+    assert (resolved["status"], resolved["resolution_notes"]) == ("resolved", body["resolution_notes"])
+    twice = await service.admin.post(f"{ALERTS}/resolve", json={"alert_id": alert["id"], "resolution_notes": "no"})
+    assert (twice.status_code, twice.json()) == (200, resolved)
+    late = await service.admin.post(f"{ALERTS}/acknowledge", json={"alert_id": alert["id"]})
+    assert late.json()["status"] == "resolved"
+    shown = (await service.read.get(f"{ALERTS}/{alert['id']}")).json()
+    assert shown == {**resolved, "notifications": []}
 
-        alerting.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(alerting.process.wait(), 20) == 0
+
+async def test_alerts_are_listed_newest_first_by_status_severity_and_type(service: Alerting) -> None:
+    for number, severity in enumerate(["info", "Error", "CRITICAL"]):
+        body = {"alert_type": "listed", "alert_title": str(number), "severity": severity}
+        assert (await service.ingest.post(ALERTS, json=body)).status_code == 201
+    assert [a["alert_title"] for a in await service.alerts(alert_type="listed")] == ["2", "1", "0"]
+    assert [a["alert_title"] for a in await service.alerts(alert_type="listed", limit=1, offset=1)] == ["1"]
+    assert [a["alert_title"] for a in await service.alerts(alert_type="listed", severity="ERROR")] == ["1"]
+    assert await service.alerts(alert_type="listed", status="acknowledged") == []
+
+
+async def test_who_may_do_what(service: Alerting) -> None:
+    body = {"alert_type": "x", "alert_title": "y"}
+    assert (await service.read.post(ALERTS, json=body)).status_code == 403
+    assert (await service.ingest.get(ALERTS)).status_code == 403
+    assert (await service.ingest.post(f"{ALERTS}/resolve", json={"alert_id": 1})).status_code == 403
+    assert (await service.read.get("/api/v1/admin/rules")).status_code == 403
+    assert (await service.nobody.get(ALERTS)).status_code == 401
+    assert (await service.nobody.get("/api/v1/openapi/alerting.json")).json()["info"]["title"] == "Tidegate alerting"
+
+
+async def test_definitions_are_created_changed_or_left_and_listed(service: Alerting) -> None:
+    spec = {"metric": "m", "flag": "f"}
+    path = "/api/v1/admin/breakers/listed"
+    first = await service.admin.put(path, json=spec)
+    assert (first.status_code, first.json()) == (201, {"key": "listed", "version": 1, "status": "created"})
+    same = await service.admin.put(path, json=spec)
+    assert (same.status_code, same.json()["status"]) == (200, "unchanged")
+    other = await service.admin.put(path, json={**spec, "timeout_ms": 500})
+    assert other.json() == {"key": "listed", "version": 2, "status": "changed"}
+    listed = (await service.admin.get("/api/v1/admin/breakers")).json()
+    assert {"key": "listed", "version": 2, "spec": {**spec, "timeout_ms": 500}} in listed
+
+    async def noticed() -> bool:
+        return bool((await service.breaker("listed"))["problem"] == "the metric is not defined")
+
+    await eventually(noticed, "it says that its metric is missing")
+
+
+_DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+_HOSTILE = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'"x"',
+    b'{"x":NaN}',
+    b'{"alert_id":1e999}',
+    b'{"alert_id":1180591620717411303424}',
+    b'{"alert_id":"1"}',
+    b'{"alert_id":true}',
+    b'{"alert_id":null}',
+    b'{"alert_type":"a\\u0000","alert_title":"b"}',
+    b'{"alert_type":"\\ud800","alert_title":"b"}',
+    b'{"alert_type":"a","alert_title":"b","severity":"dire"}',
+    b'{"alert_type":"a","alert_title":"b","data_source_id":9223372036854775808}',
+    b'{"alert_type":"a","alert_title":"b","alert_data":[]}',
+    b'{"alert_type":"a","alert_title":"b","nonsense":1}',
+    b'{"metric":"m","direction":"above","warning":1180591620717411303424}',
+    b'{"metric":"m","direction":"above","warning":1e400}',
+    b'{"metric":{},"flag":[]}',
+    json.dumps({"alert_type": "a", "alert_title": "x" * 1_000_000}).encode(),
+    json.dumps({"metric": "m", "flag": "f", "title": "x" * 1_000_000}).encode(),
+    _DEEP,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ALERTS),
+        ("POST", f"{ALERTS}/acknowledge"),
+        ("POST", f"{ALERTS}/resolve"),
+        ("PUT", "/api/v1/admin/rules/hostile"),
+        ("PUT", "/api/v1/admin/breakers/hostile"),
+    ],
+)
+async def test_bad_bodies_are_refused_by_name(service: Alerting, method: str, path: str) -> None:
+    for body in _HOSTILE:
+        answer = await service.admin.request(method, path, content=body)
+        assert 400 <= answer.status_code < 500, (body[:80], answer.text[:300])
+        assert answer.json()["reason"], body[:80]
+    assert (await service.nobody.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{ALERTS}?limit=0",
+        f"{ALERTS}?limit=99999999999999999999",
+        f"{ALERTS}?offset=-1",
+        f"{ALERTS}?status=broken",
+        f"{ALERTS}?severity=NaN",
+        f"{ALERTS}?alert_type=%00",
+        f"{ALERTS}/0",
+        f"{ALERTS}/x",
+        f"{ALERTS}/9223372036854775808",
+        f"{ALERTS}/9223372036854775807",
+        "/api/v1/admin/breakers/nobody",
+        "/api/v1/admin/rules/%00",
+        "/api/v1/admin/rules/" + "x" * 300,
+        "/api/v1/admin/rules/%ED%A0%80",
+    ],
+)
+async def test_bad_addresses_are_refused(service: Alerting, path: str) -> None:
+    answer = await service.admin.get(path)
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+async def test_acting_on_what_is_not_there_is_404(service: Alerting) -> None:
+    for path, body in (
+        (f"{ALERTS}/acknowledge", {"alert_id": 2**62}),
+        (f"{ALERTS}/resolve", {"alert_id": 2**62, "resolution_notes": "x"}),
+        ("/api/v1/admin/breakers/nobody/close", {}),
+    ):
+        assert (await service.admin.post(path, json=body)).status_code == 404, path
+    hostile = await service.admin.post("/api/v1/admin/breakers/listed/close", json={"reason": 5})
+    assert hostile.status_code == 422
+
+
+async def test_bad_records_and_old_updates_do_not_stop_it(
+    kafka: str, service: Alerting, aggregator: Aggregator
+) -> None:
+    producer = new_producer(kafka)
+    await producer.start()
+    hostile = [b"", b"nonsense", b"null", b'{"organisation":5}', b'{"series":"\xff"}', b'{"x":' + b"[" * 100_000]
+    for topic in (METRIC_UPDATES.name, "heartbeats.v1", "switches.v1", "rules.v1", "breakers.v1", "metrics.v1"):
+        for value in hostile:
+            await producer.send_and_wait(topic, value, key=b"bad", partition=0)
+        await producer.send_and_wait(topic, None, key=b"tombstone", partition=0)
+    await producer.stop()
+    await aggregator.send("unsound", "value", n=1, sum="NaN")
+    await aggregator.send("unsound", "value", n=1, sketch=b"abc")
+    await aggregator.send("unsound", "value", ("\x00",), n=1)
+    await aggregator.send("checked", "value", window=system_clock() // MINUTE * MINUTE - 2 * DAY, n=1)
+    await aggregator.send("checked", "value", n=1)
+
+    async def read() -> bool:
+        return (await service.metric("tidegate_alerting_revision", subject="checked")) is not None
+
+    await eventually(read, "what follows is read")
+    assert await service.metric("tidegate_alerting_undecodable_total") == 6 * len(hostile) + 3
+    assert (await service.metric("tidegate_alerting_updates_total", verdict="expired") or 0) >= 1
+    assert (await service.nobody.get("/readyz")).status_code == 200
+
+
+async def test_a_silent_aggregator_is_an_alert_of_its_own(service: Alerting, aggregator: Aggregator) -> None:
+    aggregator.beating = False
+    try:
+
+        async def raised() -> bool:
+            return bool(await service.alerts(alert_type="aggregator_silent", status="open"))
+
+        await eventually(raised, "the silence is told", seconds=60)
+    finally:
+        aggregator.beating = True
+    (alert,) = await service.alerts(alert_type="aggregator_silent")
+    assert alert["severity"] == "critical"
+    assert alert["alert_data"]["silent_shards"] == [0, 1, 2, 3]
+
+    async def over() -> bool:
+        return [a["status"] for a in await service.alerts(alert_type="aggregator_silent")] == ["resolved"]
+
+    await eventually(over, "the silence is over")
+
+
+async def test_sigterm_ends_it_cleanly(service: Alerting) -> None:
+    assert await service.terminate() == 0

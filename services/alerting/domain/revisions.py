@@ -6,6 +6,7 @@ replayed topic, out of order. A shard's revisions only rise, so of two updates o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +28,24 @@ class Verdict(Enum):
     """Newer, and kept in place of the oldest window: no more series may be kept."""
     OVERFLOW = "overflow"
     """Not kept: no more series may be, and none of those kept is older."""
+
+
+class UnsoundUpdateError(Exception):
+    """An update whose parts are no numbers or no sketch: only another program can have sent it."""
+
+
+_SUM = re.compile(r"-?[0-9]{1,60}")
+_SKETCH_ENTRY = 10
+
+
+def check_update(update: MetricUpdate) -> None:
+    """Raises UnsoundUpdateError."""
+    if not _SUM.fullmatch(update.sum):
+        raise UnsoundUpdateError("the sum is no number")
+    if len(update.sketch) % _SKETCH_ENTRY:
+        raise UnsoundUpdateError("the sketch is cut off")
+    if "\x00" in update.series or "\\u0000" in update.series:
+        raise UnsoundUpdateError("the series holds U+0000")
 
 
 class SeriesKey(NamedTuple):

@@ -1,0 +1,217 @@
+"""Alerting that dies, that loses Postgres, and that runs twice: no transition is lost and none is made twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest_asyncio
+
+from shared.clock import system_clock
+from shared.kafka import Publisher
+from shared.messages import Switch
+from shared.topics import SWITCHES
+from tests.integration.alerting_process import (
+    SPEC,
+    STREAK,
+    Aggregator,
+    Alerting,
+    Listener,
+    alerting,
+    listening,
+    publish_keys,
+    transitions_of,
+)
+from tests.integration.assignment_service import cable
+from tests.waiting import eventually
+
+
+@pytest_asyncio.fixture(scope="module")
+async def publisher(kafka: str) -> AsyncIterator[Publisher]:
+    publisher = Publisher(kafka)
+    await publisher.start()
+    await publish_keys(publisher)
+    yield publisher
+    await publisher.stop()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def aggregator(publisher: Publisher) -> AsyncIterator[Aggregator]:
+    async with Aggregator(publisher) as aggregator:
+        yield aggregator
+
+
+@pytest_asyncio.fixture
+async def listener(kafka: str) -> AsyncIterator[Listener]:
+    async with listening(kafka) as listener:
+        yield listener
+
+
+async def _breaker(service: Alerting, aggregator: Aggregator, name: str, **spec: object) -> str:
+    streak = f"{name}_streak"
+    await aggregator.define(streak, STREAK)
+    await service.define("breaker", name, {**SPEC, "metric": streak, "flag": f"{name}_flag", **spec})
+    await service.is_watching(name)
+    return streak
+
+
+async def test_what_happened_while_it_was_dead_is_decided_afterwards_and_once(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
+) -> None:
+    async with alerting(kafka, postgres, tmp_path / "log") as service:
+        streak = await _breaker(service, aggregator, "missed", timeout_ms=60_000)
+        await aggregator.fail(streak, 6)
+        await service.kill()
+        await aggregator.fail(streak, 4)
+        # The success would hide the failures from whoever looked at the latest state only.
+        await aggregator.succeed(streak)
+        await service.start()
+        await service.becomes("missed", "open")
+        assert [s.off for s in await listener.turned("missed_flag")] == [True]
+
+        await service.kill()
+        await service.start()
+        await listener.turned("missed_flag", times=2)
+        assert [s.off for s in listener.of("missed_flag")] == [True, True], "republished, not decided again"
+        assert len(await transitions_of(postgres, "missed")) == 1
+        assert len([a for a in await service.alerts() if a["alert_data"].get("breaker") == "missed"]) == 1
+
+
+async def test_killed_at_any_moment_it_goes_through_the_same_transitions(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    async with alerting(kafka, postgres, tmp_path / "log") as service:
+        streak = await _breaker(service, aggregator, "stormy", timeout_ms=200, recovery_attempts=2)
+        for delay in (0.0, 0.02, 0.1):
+            await aggregator.fail(streak, 10)
+            await asyncio.sleep(delay)  # dies at different points of deciding, storing and publishing
+            await service.kill()
+            await service.start()
+            await service.becomes("stormy", "half_open")
+            await aggregator.succeed(streak)
+            await service.becomes("stormy", "closed")
+        assert [t[2] for t in await transitions_of(postgres, "stormy")] == [
+            "consecutive_failures",
+            "timeout_passed",
+            "probe_succeeded",
+        ] * 3
+        incidents = [a for a in await service.alerts() if a["alert_data"].get("breaker") == "stormy"]
+        assert [a["status"] for a in incidents] == ["resolved"] * 3
+
+
+async def test_a_restoration_by_hand_while_it_was_dead_is_not_undone(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
+) -> None:
+    async with alerting(kafka, postgres, tmp_path / "log") as service:
+        streak = await _breaker(service, aggregator, "overruled", timeout_ms=60_000)
+        await aggregator.fail(streak, 10)
+        await listener.turned("overruled_flag")
+        await service.kill()
+        await publisher.publish(
+            SWITCHES,
+            Switch(
+                organisation="acme",
+                flag="overruled_flag",
+                cause="breaker:overruled",
+                off=False,
+                decided_at=system_clock(),
+                evidence={"by": "tg_admin", "reason": "false alarm"},
+            ),
+        )
+        await service.start()
+        await service.becomes("overruled", "closed")
+        switches = await listener.turned("overruled_flag", times=3)
+        assert [s.off for s in switches] == [True, False, False]
+
+
+async def test_two_processes_make_each_transition_once(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    async with (
+        alerting(kafka, postgres, tmp_path / "one") as one,
+        alerting(kafka, postgres, tmp_path / "two") as two,
+    ):
+        streak = await _breaker(one, aggregator, "twins", timeout_ms=200)
+
+        async def both_watch() -> bool:
+            return all(
+                [
+                    await s.metric("tidegate_alerting_breaker_state", breaker="twins", state="closed")
+                    for s in (one, two)
+                ]
+            )
+
+        await eventually(both_watch, "both watch the breaker")
+        for _ in range(3):
+            await aggregator.fail(streak, 10)
+            await one.becomes("twins", "half_open")
+            await aggregator.succeed(streak)
+            await one.becomes("twins", "closed")
+        expected = ["consecutive_failures", "timeout_passed", "probe_succeeded"] * 3
+        assert [t[2] for t in await transitions_of(postgres, "twins")] == expected
+
+        async def agree() -> bool:
+            return all(
+                [
+                    await s.metric("tidegate_alerting_breaker_state", breaker="twins", state="closed") == 1
+                    for s in (one, two)
+                ]
+            )
+
+        await eventually(agree, "both know that it is closed")
+        shown = [a for a in await two.alerts() if a["alert_data"].get("breaker") == "twins"]
+        assert [a["status"] for a in shown] == ["resolved"] * 3
+
+
+async def test_without_postgres_it_waits_and_then_decides_what_it_has_read(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
+) -> None:
+    async with cable(postgres) as line, alerting(kafka, line.url, tmp_path / "log") as service:
+        streak = await _breaker(service, aggregator, "waiting", timeout_ms=60_000)
+        await line.pull()
+        await aggregator.fail(streak, 10)
+        await _answers_503(service)
+        assert (await service.nobody.get("/healthz")).status_code == 200
+        assert listener.of("waiting_flag") == []
+
+        await line.plug()
+        assert [s.off for s in await listener.turned("waiting_flag", seconds=20)] == [True]
+        assert (await service.becomes("waiting", "open"))["openings"] == 1
+        assert len(await transitions_of(postgres, "waiting")) == 1
+
+
+async def _answers_503(service: Alerting) -> None:
+    for method, path, body in (
+        ("GET", "/api/v1/admin/breakers/waiting", None),
+        ("POST", "/api/v1/admin/breakers/waiting/close", None),
+        ("PUT", "/api/v1/admin/breakers/waiting", SPEC),
+        ("GET", "/api/v1/streaming-analytics/alerts", None),
+        ("POST", "/api/v1/streaming-analytics/alerts", {"alert_type": "x", "alert_title": "y"}),
+    ):
+        answer = await service.admin.request(method, path, json=body)
+        assert answer.status_code == 503, (path, answer.text)
+        assert answer.headers["Retry-After"] == "1"
+
+
+async def test_without_kafka_it_is_alive_and_says_what_it_waits_for(postgres: str, tmp_path: Path) -> None:
+    service = Alerting("127.0.0.1:1", postgres, tmp_path / "log")
+    await service.start(wait_until_ready=False)
+    try:
+
+        async def alive() -> bool:
+            try:
+                return (await service.nobody.get("/healthz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await eventually(alive, "it answers")
+        ready = await service.nobody.get("/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (503, "Kafka")
+        listed = await service.read.get("/api/v1/streaming-analytics/alerts")
+        assert (listed.status_code, listed.headers["Retry-After"]) == (503, "1")
+        assert await service.terminate() == 0
+    finally:
+        await service.close_clients()
+        await service.__aexit__(None, None, None)
