@@ -86,33 +86,46 @@ class DefinitionStore(Generic[T]):
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def put(self, organisation: str, key: str, spec: Mapping[str, Any]) -> tuple[Outcome, int]:
+    async def put(
+        self, organisation: str, key: str, spec: Mapping[str, Any], *, floor: int = 0
+    ) -> tuple[Outcome, int]:
         """Stores a checked spec as a new version unless it means the same as the present one, and publishes it.
+
+        `floor` is the version that consumers already have: above the stored one if Postgres was restored from a
+        backup or made anew. They ignore whatever is not above it, so the new version is.
 
         Returns what happened and the version in force. Raises SpecTooLargeError, or what `RETRYABLE` lists.
         """
         if len(msgspec.json.encode(spec)) > MAX_SPEC:
             raise SpecTooLargeError
         async with self._pool.acquire() as connection, connection.transaction():
-            present = await connection.fetchrow(
-                f"SELECT version, spec FROM {self._table} WHERE organisation = $1 AND key = $2 FOR UPDATE",
-                organisation,
-                key,
-            )
-            if present is None:
-                outcome = Outcome.CREATED
-            elif self._canonical(present["spec"]) == self._canonical(spec):
-                return Outcome.UNCHANGED, present["version"]
-            else:
-                outcome = Outcome.CHANGED
-            version: int = await connection.fetchval(
-                f"INSERT INTO {self._table} AS d (organisation, key, version, spec) VALUES ($1, $2, 1, $3) "
-                "ON CONFLICT (organisation, key) DO UPDATE SET version = d.version + 1, spec = excluded.spec, "
-                "updated_at = now() RETURNING version",
+            # Of several that create it at once one inserts; the others wait for it here and then see its row.
+            version: int | None = await connection.fetchval(
+                f"INSERT INTO {self._table} (organisation, key, version, spec) VALUES ($1, $2, $4 + 1, $3) "
+                "ON CONFLICT DO NOTHING RETURNING version",
                 organisation,
                 key,
                 spec,
+                floor,
             )
+            outcome = Outcome.CREATED
+            if version is None:
+                present = await connection.fetchrow(
+                    f"SELECT version, spec FROM {self._table} WHERE organisation = $1 AND key = $2 FOR UPDATE",
+                    organisation,
+                    key,
+                )
+                if present["version"] >= floor and self._canonical(present["spec"]) == self._canonical(spec):
+                    return Outcome.UNCHANGED, present["version"]
+                outcome, version = Outcome.CHANGED, max(present["version"], floor) + 1
+                await connection.execute(
+                    f"UPDATE {self._table} SET version = $3, spec = $4, updated_at = now() "
+                    "WHERE organisation = $1 AND key = $2",
+                    organisation,
+                    key,
+                    version,
+                    spec,
+                )
         try:
             await self._publish(organisation, key)
         except (KafkaError, TimeoutError) as error:

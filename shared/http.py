@@ -105,6 +105,9 @@ class StrictRoute(APIRoute):
                     strict_json.loads(body)
                 except strict_json.InvalidJsonError as error:
                     raise bad_json(error) from None
+                # It is JSON, whatever the client calls it: `curl --data` calls everything a form.
+                others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+                request.scope["headers"] = [*others, (b"content-type", b"application/json")]
             return await handle(request)
 
         return strict

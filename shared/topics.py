@@ -116,7 +116,8 @@ HEARTBEATS = Topic(
 SWITCHES = Topic(
     name="switches.v1",
     message=m.Switch,
-    key=lambda s: f"{s.organisation}/{s.flag}/{s.variant or ''}/{s.cause}",
+    # Compaction keeps one record of each key: no names, slashes included, may make two switches look like one.
+    key=lambda s: _ENCODER.encode([s.organisation, s.flag, s.variant, s.cause]).decode(),
     key_text="organisation/flag/variant/cause",
     producers=("alerting", "assignment"),
     consumers=("assignment", "alerting"),

@@ -62,6 +62,10 @@ class AdminApi:
             raise RefusedError(_problem(answer), answer.status_code)
         return answer
 
+    def stranger(self) -> RefusedError:
+        """What to raise for a success that no service of ours gives, so that nobody believes that it happened."""
+        return RefusedError(f"{self.gateway} answers, but not as Tidegate does: is that its address?")
+
     def __enter__(self) -> Self:
         return self
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from deploy.local.state import StateDirectory, StateError
-from tidegate.admin import AdminApi, RefusedError
+from tidegate.admin import AdminApi, RefusedError, json_object
 
 
 @contextmanager
@@ -23,6 +23,28 @@ def admin_api(state: Path, url: str | None, key: str | None) -> Iterator[AdminAp
     except (StateError, RefusedError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True, style="red").print(str(error), markup=False)
         raise typer.Exit(1) from error
+
+
+def switch(api: AdminApi, path: str, body: Mapping[str, Any]) -> tuple[bool, list[Mapping[str, Any]]]:
+    """(whether that changed anything, what holds the key off now). Raises RefusedError, also for a success that is
+    not Tidegate's: nothing has been switched then."""
+    answer = json_object(api.request("POST", path, body))
+    switched, held = answer.get("switched"), answer.get("off")
+    if not isinstance(switched, dict) or not isinstance(held, list):
+        raise api.stranger()
+    return bool(switched.get("changed")), held
+
+
+def held_off(api: AdminApi) -> list[Mapping[str, Any]]:
+    """Everything that is off. Raises RefusedError."""
+    answer = api.request("GET", "switches")
+    try:
+        held = answer.json()
+    except ValueError:
+        held = None
+    if not isinstance(held, list):
+        raise api.stranger()
+    return held
 
 
 def name_of(key: str, variant: str | None) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,17 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 async def _run(target: Target, settings: RunSettings, progress: Progress, clock: Clock) -> RunResult:
     loop = asyncio.get_running_loop()
     started = to_datetime(clock())
-    async with _prepared(target, settings) as (files, pool, session), open_receivers() as receivers:
+    async with (
+        _prepared(target, settings) as (files, pool, session),
+        open_receivers() as receivers,
+        AsyncExitStack() as left,
+    ):
         definitions = load(f"{started:%Y%m%d%H%M%S}", _addresses(receivers))
         flag = str(definitions.breaker.spec["flag"])
         progress.experiment_key, progress.users = definitions.experiment_key, settings.users
         apis = _Apis(session, target, settings.seed)
         platform = Platform(apis.admin, apis.reader)
+        await left.enter_async_context(platform.leaving_nothing())
         experiment_id = await platform.set_up(definitions, deadline=loop.time() + _GRACE_SECONDS)
         await until_on(apis.flag, flag, loop.time() + _GRACE_SECONDS)
 
@@ -151,7 +156,6 @@ async def _run(target: Target, settings: RunSettings, progress: Progress, clock:
             platform, definitions, experiment_id, ledger, watcher=watcher, act=act, receivers=receivers
         )
         async with (
-            platform.leaving_nothing(definitions),
             service.running(),
             watcher.watching(),
             observer.watching(progress, service),

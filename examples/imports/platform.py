@@ -50,10 +50,12 @@ class Platform:
     def __init__(self, admin: Api, reader: Api) -> None:
         self._admin = admin
         self._reader = reader
+        self._sent: list[Document] = []
 
     async def set_up(self, definitions: Definitions, *, deadline: float) -> int:
         """Sends every definition, creates the experiment with its variants and starts it. Returns its id."""
         for document in definitions.documents:
+            self._sent.append(document)
             await self._call("PUT", _path(document), document.spec, deadline)
         created = await self._call("POST", f"{_AB}/experiments", definitions.experiment, deadline)
         identifier = int(created["id"])
@@ -63,23 +65,24 @@ class Platform:
         return identifier
 
     @asynccontextmanager
-    async def leaving_nothing(self, definitions: Definitions) -> AsyncIterator[None]:
-        """After the block nothing of the run decides or tells any more: its receivers will be gone.
+    async def leaving_nothing(self) -> AsyncIterator[None]:
+        """After the block, in which the run is set up, nothing of it decides or tells any more: its receivers will be
+        gone.
 
         What its rules had to say is resolved and told first. A platform that does not answer is left as it is.
         """
         try:
             yield
         finally:
-            for document in definitions.documents:
+            for document in self._sent:
                 if document.kind in ("rule", "breaker"):
                     body = msgspec.json.encode({**document.spec, "enabled": False})
                     await self._admin.once("PUT", _path(document), body)
             until = asyncio.get_running_loop().time() + _PARTING_SECONDS
-            for document in definitions.documents:
+            for document in self._sent:
                 if document.kind == "rule":
                     await self._shows(document, until, lambda rule: all(g["state"] == "ok" for g in rule["groups"]))
-            for document in definitions.documents:
+            for document in self._sent:
                 if document.kind == "channel":
                     await self._shows(document, until, lambda channel: channel["pending"] == 0)
                     await self._admin.once("DELETE", _path(document))

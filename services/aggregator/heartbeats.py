@@ -53,12 +53,14 @@ class Heartbeats:
     async def _beat(self) -> None:
         asked_at = self._clock()
         ends = await self._tail.ends()
-        await asyncio.gather(
-            *(
-                self._publish(row, ends[row.shard], len(ends), asked_at)
-                for row in self._partitions.caught_up(ends, asked_at)
-            )
-        )
+        beats = [
+            self._publish(row, ends[row.shard], len(ends), asked_at)
+            for row in self._partitions.caught_up(ends, asked_at)
+        ]
+        # All of them end before the next ones begin: a shard's heartbeats stay in order, and none pile up.
+        for answer in await asyncio.gather(*beats, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def _publish(self, row: ShardRow, end: int, shards: int, asked_at: int) -> None:
         lag = max(0, end - row.next_offset)

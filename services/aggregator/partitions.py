@@ -58,6 +58,7 @@ class Partitions:
                 raise
             except (KafkaError, *RETRYABLE) as error:
                 logger.warning("cannot open partitions yet", extra={"error": repr(error)})
+                await self.revoked(list(self._tasks))  # some may be open: two folders of one shard would contend
                 await asyncio.sleep(0.25)
         self.ready = True
         logger.info("partitions assigned", extra={"positions": positions})

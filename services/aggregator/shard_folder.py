@@ -106,12 +106,16 @@ class ShardFolder:
                 await self._take_anew(moved)
                 return
             except RETRYABLE as error:
+                # The COMMIT itself may have succeeded: then none is due any more, and what it changed is unsent.
                 await self._wait_to_retry("deadlines", error)
-                continue
-            if applied is None or not applied.windows:
+                await self._take_anew(error)
+                return
+            if applied is None:
                 return
             self.row = applied.shard
             tools.updates.offer(applied)
+            if not applied.windows:
+                return
 
     def caught_up(self, asked_at: int) -> None:
         """All that the brokers had at `asked_at` (µs) is folded."""
@@ -152,7 +156,6 @@ class ShardFolder:
                     tools.ids,
                     new_series,
                     now=tools.clock(),
-                    deadlines=bool(plan.journeys),
                 )
             except CursorMovedError as moved:
                 await self._take_anew(moved)
@@ -188,9 +191,9 @@ class ShardFolder:
         metrics.seen_ids.labels(shard).set(len(self._seen))
         metrics.seen_bytes.labels(shard).set(self._seen.memory_bytes)
 
-    async def _take_anew(self, moved: CursorMovedError) -> None:
+    async def _take_anew(self, why: Exception) -> None:
         """Takes the shard as Postgres has it."""
-        logger.warning("the cursor was moved", extra={"shard": self.row.shard, "cursor": repr(moved.row)})
+        logger.warning("the shard is loaded anew", extra={"shard": self.row.shard, "why": str(why)})
         while True:
             try:
                 async with self._tools.pool.acquire() as connection:
@@ -209,7 +212,7 @@ class ShardFolder:
         while True:
             try:
                 async with self._tools.pool.acquire() as connection:
-                    unpublished = await load_unpublished(connection, self.row)
+                    unpublished = await load_unpublished(connection, self.row, self._tools.clock() - _HEARD)
                 break
             except RETRYABLE as error:
                 await self._wait_to_retry("unpublished rows", error)

@@ -1,10 +1,12 @@
-"""Publishes changed rows as `metric-updates.v1`: at once, then at most five times a second a series, latest state.
+"""Publishes changed rows as `metric-updates.v1`: at once, then at most five times a second a metric, latest state.
 
     commit r1     r2   r3        r4
            │ 0 ms │    │         │
     send   r1 ────┼────┼── r3 ───┼──── r4 ──►      200 ms apart; between them the latest state wins
 
-Only where something listens. Up to a shard's published revision everything is known to be with Kafka; a crash
+A metric's changed rows of a shard take their turn together, so that readers never see half of a commit for longer
+than it takes to send: numerators go before the denominators that complete them, completed journeys before abandoned
+ones. Only where something listens. Up to a shard's published revision everything is known to be with Kafka; a crash
 republishes what lies above it, and consumers compare revisions.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from functools import partial
 
 from aiokafka.errors import KafkaError
 
+from services.aggregator.domain.journeys import Outcome
+from services.aggregator.domain.plan import UnitSeries, WindowSeries
 from services.aggregator.listeners import Listeners
 from services.aggregator.store.shards import ShardRow, mark_published
 from services.aggregator.store.transaction import Applied
@@ -34,46 +38,68 @@ from shared.postgres import RETRYABLE, Pool
 logger = logging.getLogger(__name__)
 
 INTERVAL = 0.2
-"""Seconds between two updates of one series."""
+"""Seconds between two turns of a metric, so between two updates of one series."""
+MOST = 2_000
+"""Rows that leave in one turn, the newest: what a new listener is told of holds up the present for no longer."""
 _MARK_EVERY = 1.0
-_AT_ONCE = 500
+_AT_ONCE = 250
 
-_Key = tuple[int, object, object, object]
-"""A row: shard, table, series, and its place in that."""
-
-
-@dataclass(slots=True)
-class _Change:
-    """A row's latest state as a message (from the time of publication), and its earliest revision not published."""
-
-    message: Callable[[int], MetricUpdate]
-    since: int
+_Row = tuple[WindowSeries | UnitSeries, int, str]
+"""Series, start of the minute (0: all time), and group or variant."""
+_Message = Callable[[int], MetricUpdate]
+"""A row's latest state as a message, from the time of publication."""
 
 
-@dataclass(slots=True)
-class _Unsent:
-    """What of a shard is still to be published; `pending` in order of `since`."""
+@dataclass(slots=True, eq=False)
+class _Subject:
+    """A metric or experiment of a shard, whose rows take their turn together."""
 
-    pending: dict[_Key, _Change] = field(default_factory=dict)
-    in_flight: dict[_Key, _Change] = field(default_factory=dict)
+    shard: _Shard
+    waiting: dict[_Row, _Message] = field(default_factory=dict)
+    since: int = 0
+    """The earliest revision of which something waits."""
+    sent_since: int | None = None
+    """The same of what is on its way; None if nothing is."""
+    resting: bool = False
+
+    def oldest(self) -> int | None:
+        """The earliest revision of which something is not known to be published."""
+        found = [self.since] if self.waiting else []
+        return min(found if self.sent_since is None else [*found, self.sent_since], default=None)
+
+    def put(self, row: _Row, message: _Message, revision: int) -> None:
+        if not self.waiting:
+            self.since = revision
+        self.waiting[row] = message
+
+    def take(self) -> list[tuple[_Row, _Message]]:
+        """What leaves in this turn, in order."""
+        self.sent_since = self.since
+        rows = sorted(self.waiting, key=_order)[:MOST]
+        return [(row, self.waiting.pop(row)) for row in rows]
+
+    def put_back(self, failed: Iterable[tuple[_Row, _Message]], since: int) -> None:
+        for row, message in failed:
+            self.since = min(self.since, since) if self.waiting else since
+            self.waiting.setdefault(row, message)
+
+
+@dataclass(slots=True, eq=False)
+class _Shard:
+    """What of a shard is still to be published."""
+
+    subjects: dict[tuple[str, str, str], _Subject] = field(default_factory=dict)
+    """By kind, organisation and key."""
     revision: int = 0
     marked: int = 0
 
     def published(self) -> int:
         """Up to this revision everything is with Kafka."""
-        oldest = [change.since for change in self.in_flight.values()]
-        oldest += [change.since for change in [next(iter(self.pending.values()), None)] if change is not None]
-        return min(oldest, default=self.revision + 1) - 1
+        unsent = [oldest for subject in self.subjects.values() if (oldest := subject.oldest()) is not None]
+        return min(unsent, default=self.revision + 1) - 1
 
-    def put_back(self, failed: dict[_Key, _Change]) -> None:
-        for key, change in failed.items():
-            newer = self.pending.pop(key, None)
-            if newer is not None:
-                change.message = newer.message
-        self.pending = {**failed, **self.pending}
-
-
-_Departing = tuple[_Key, _Unsent, _Change]
+    def sending(self) -> bool:
+        return any(subject.sent_since is not None for subject in self.subjects.values())
 
 
 class Updates:
@@ -87,12 +113,11 @@ class Updates:
         self._clock = clock
         self._metrics = metrics
         self._listeners = listeners
-        self._shards: dict[int, _Unsent] = {}
-        self._ready: dict[_Key, None] = {}
-        """What may be sent now, in order."""
-        self._resting: deque[tuple[float, _Key]] = deque()
-        """What was sent lately, and until when it rests, in that order."""
-        self._rests: set[_Key] = set()
+        self._shards: dict[int, _Shard] = {}
+        self._touched: dict[_Subject, None] = {}
+        """Whose turn may have come, in order."""
+        self._resting: deque[tuple[float, _Subject]] = deque()
+        """Who had a turn lately, and until when it rests, in that order."""
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -109,20 +134,35 @@ class Updates:
     def offer(self, applied: Applied) -> None:
         """Takes what a committed transaction changed, or what must be published again."""
         row, heard = applied.shard, self._listeners
-        shard = self._shards.setdefault(row.shard, _Unsent())
+        shard = self._shards.setdefault(row.shard, _Shard())
         shard.revision = row.revision
         for w in applied.windows:
             # Steps are for reports: no rule can name them.
             if w.series.component != "step" and heard.hears_metric(w.series.organisation, w.series.metric):
-                self._put(shard, row, (row.shard, w.series, w.minute, w.group), partial(window_update, w, row))
+                self._put(
+                    shard,
+                    row,
+                    "metric",
+                    w.series.metric,
+                    (w.series, w.minute, w.group),
+                    partial(window_update, w, row),
+                )
         for k in applied.streaks:
             if heard.hears_metric(k.series.organisation, k.series.metric):
-                self._put(shard, row, (row.shard, k.series, 0, k.group), partial(streak_update, k, row))
+                self._put(
+                    shard, row, "metric", k.series.metric, (k.series, 0, k.group), partial(streak_update, k, row)
+                )
         for t in applied.totals:
             if heard.hears_everything(t.series.organisation):
-                self._put(shard, row, (row.shard, t.series, 0, t.variant), partial(totals_update, t, row))
-        if self._ready:
-            self._wake.set()
+                self._put(
+                    shard,
+                    row,
+                    "experiment",
+                    t.series.experiment,
+                    (t.series, 0, t.variant),
+                    partial(totals_update, t, row),
+                )
+        self._wake.set()
 
     async def forget(self, shards: Iterable[int]) -> None:
         """Drops what is pending of shards that are no longer ours; the new owner republishes it.
@@ -130,11 +170,9 @@ class Updates:
         Returns when nothing of them is on its way, so that no old state follows the new owner's.
         """
         gone = [shard for number in shards if (shard := self._shards.pop(number, None)) is not None]
-        for shard in gone:
-            shard.pending.clear()
         async with self._progress:
             self._progress.notify_all()
-            await self._progress.wait_for(lambda: not any(shard.in_flight for shard in gone))
+            await self._progress.wait_for(lambda: not any(shard.sending() for shard in gone))
 
     async def published(self, number: int, revision: int) -> bool:
         """Waits until everything of the shard up to `revision` is with Kafka; False if it is no longer ours."""
@@ -147,14 +185,13 @@ class Updates:
             )
         return self._shards.get(number) is shard
 
-    def _put(self, shard: _Unsent, row: ShardRow, key: _Key, message: Callable[[int], MetricUpdate]) -> None:
-        known = shard.pending.get(key)
-        if known is not None:
-            known.message = message
-            return
-        shard.pending[key] = _Change(message, row.revision)
-        if key not in self._rests:
-            self._ready[key] = None
+    def _put(self, shard: _Shard, row: ShardRow, kind: str, key: str, place: _Row, message: _Message) -> None:
+        name = (kind, place[0].organisation, key)
+        subject = shard.subjects.get(name)
+        if subject is None:
+            subject = shard.subjects[name] = _Subject(shard)
+        subject.put(place, message, row.revision)
+        self._touched[subject] = None
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -164,60 +201,57 @@ class Updates:
                     async with asyncio.timeout_at(self._resting[0][0] if self._resting else None):
                         await self._wake.wait()
                 self._wake.clear()
+                async with self._progress:
+                    self._progress.notify_all()
                 self._end_rests()
-                ready = [departing for key in self._ready if (departing := self._depart(key)) is not None]
-                self._ready.clear()
-                for start in range(0, len(ready), _AT_ONCE):
-                    tasks.create_task(self._send(ready[start : start + _AT_ONCE]))
+                touched, self._touched = self._touched, {}
+                for subject in touched:
+                    if subject.waiting and not subject.resting and subject.sent_since is None and self._ours(subject):
+                        self._resting.append((asyncio.get_running_loop().time() + INTERVAL, subject))
+                        subject.resting = True
+                        tasks.create_task(self._send(subject, subject.take()))
+
+    def _ours(self, subject: _Subject) -> bool:
+        return any(shard is subject.shard for shard in self._shards.values())
 
     def _end_rests(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._resting and self._resting[0][0] <= now:
-            _, key = self._resting.popleft()
-            shard = self._shards.get(key[0])
-            if shard is not None and key in shard.in_flight:
-                self._resting.append((now + INTERVAL, key))  # its acknowledgement takes longer than that
-                continue
-            self._rests.discard(key)
-            if shard is not None and key in shard.pending:
-                self._ready[key] = None
+            _, subject = self._resting.popleft()
+            subject.resting = False
+            self._touched[subject] = None
 
-    def _depart(self, key: _Key) -> _Departing | None:
-        shard = self._shards.get(key[0])
-        if shard is None or key not in shard.pending:
-            return None
-        change = shard.in_flight[key] = shard.pending.pop(key)
-        self._rests.add(key)
-        self._resting.append((asyncio.get_running_loop().time() + INTERVAL, key))
-        return key, shard, change
-
-    async def _send(self, departing: Sequence[_Departing]) -> None:
-        now = self._clock()
-        try:
-            await asyncio.gather(
-                *(self._publisher.publish(topics.METRIC_UPDATES, change.message(now)) for _, _, change in departing)
-            )
-        except (KafkaError, TimeoutError) as error:
-            logger.warning("updates wait for Kafka", extra={"error": repr(error), "updates": len(departing)})
-            self._put_back(departing)
-        else:
-            self._metrics.updates.inc(len(departing))
-        for key, shard, _ in departing:
-            del shard.in_flight[key]
-        async with self._progress:
-            self._progress.notify_all()
-
-    def _put_back(self, departed: Sequence[_Departing]) -> None:
-        """What may not have arrived is sent again, unless its shard is no longer ours."""
-        failed: dict[int, dict[_Key, _Change]] = defaultdict(dict)
-        for key, shard, change in departed:
-            if self._shards.get(key[0]) is shard:
-                failed[key[0]][key] = change
-                if key not in self._rests:
-                    self._ready[key] = None
-        for number, changes in failed.items():
-            self._shards[number].put_back(changes)
+    async def _send(self, subject: _Subject, departing: Sequence[tuple[_Row, _Message]]) -> None:
+        """What may not have arrived waits for the next turn, unless its shard is no longer ours."""
+        for start in range(0, len(departing), _AT_ONCE):
+            failed = await self._publish(departing[start : start + _AT_ONCE])
+            if not self._ours(subject):
+                break
+            if failed:
+                assert subject.sent_since is not None
+                subject.put_back([*failed, *departing[start + _AT_ONCE :]], subject.sent_since)
+                break
+        subject.sent_since = None
+        self._touched[subject] = None
         self._wake.set()
+
+    async def _publish(self, rows: Sequence[tuple[_Row, _Message]]) -> list[tuple[_Row, _Message]]:
+        """Returns what Kafka has not acknowledged."""
+        now = self._clock()
+        answers = await asyncio.gather(
+            *(self._publisher.publish(topics.METRIC_UPDATES, message(now)) for _, message in rows),
+            return_exceptions=True,
+        )
+        failed = []
+        for row, answer in zip(rows, answers, strict=True):
+            if isinstance(answer, KafkaError | TimeoutError):
+                failed.append(row)
+            elif isinstance(answer, BaseException):
+                raise answer
+        if failed:
+            logger.warning("updates wait for Kafka", extra={"updates": len(failed)})
+        self._metrics.updates.inc(len(rows) - len(failed))
+        return failed
 
     async def _mark_now_and_then(self) -> None:
         while True:
@@ -237,3 +271,10 @@ class Updates:
             for number, revision in ahead.items():
                 if (shard := self._shards.get(number)) is not None:
                     shard.marked = revision
+
+
+def _order(row: _Row) -> tuple[int, bool, str, str, bool]:
+    """The present first; of what is read together, first what only its successor makes whole."""
+    series, minute, group = row
+    abandoned = series.component == "outcome" and not group.startswith(f'["{Outcome.COMPLETED.value}"')
+    return -minute, abandoned, group, series.metric, series.component == "denominator"

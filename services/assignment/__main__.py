@@ -86,7 +86,7 @@ async def assignment_app(settings: Settings, resources: AsyncExitStack, backgrou
     flags_copy = await copy_of(FLAGS, flags.learn)
     switches.follow(await copy_of(SWITCHES, switches.apply))
 
-    flag_store = FlagStore(pool, publisher, flags_copy)
+    flag_store = FlagStore(pool, publisher, flags_copy, flags.version)
     resources.push_async_callback(flag_store.stop)
     await flag_store.start()
     experiment_store, key_store = ExperimentStore(pool), KeyStore(pool)

@@ -91,11 +91,22 @@ class Assigner:
             resolution = self._known(entry, placement, unit)
             if resolution is None:
                 resolution = await self._unknown(entry, placement, unit, ids, context)
+            if resolution.reason is Reason.KILLED:
+                return resolution
             # Judged again: another process may have answered the unit since it was looked up.
             judged = hold.judge(bucket, None if resolution.variant is None else resolution.variant.name)
             if not isinstance(judged, Off):
                 return resolution._replace(probe=judged is Verdict.PROBE)
-        return Resolution(entry.rules.control, Reason.KILLED, assigned=False, off=judged)
+        return _killed(entry, judged)
+
+    def _kept_out(self, entry: Entry, unit: str, variant: Variant) -> Off | None:
+        """What keeps the unit out of the variant at this moment."""
+        experiment = entry.rules.experiment
+        hold = self._switchboard.hold(experiment.organisation, experiment.key)
+        if hold is None:
+            return None
+        judged = hold.judge(entry.rules.admission_bucket(unit), variant.name)
+        return judged if isinstance(judged, Off) else None
 
     async def _expected(self, entry: Entry, placement: Placement, unit: str) -> str:
         """The variant that the unit has or would get, not written down: if it is killed, the unit must not count."""
@@ -177,6 +188,10 @@ class Assigner:
         else:
             written = self._assignments.record(row(variant))
 
+        # Killed while the store was asked, or the store has another variant than was expected while it was silent:
+        # the unit does not get it, so it is not exposed to it.
+        if (off := self._kept_out(entry, unit, variant)) is not None:
+            return _killed(entry, off)
         self._memory.put(experiment.id, unit, variant.id)
         delivered = self._exposures.deliver(exposure(experiment, placement, variant, unit, ids, context, now))
         if delivered is None:
@@ -185,3 +200,7 @@ class Assigner:
         if waiting:
             await asyncio.wait(waiting, timeout=_NEW_UNIT_DEADLINE)
         return Resolution(variant, reason)
+
+
+def _killed(entry: Entry, off: Off) -> Resolution:
+    return Resolution(entry.rules.control, Reason.KILLED, assigned=False, off=off)

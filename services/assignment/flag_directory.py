@@ -61,6 +61,11 @@ class FlagDirectory:
     def find(self, organisation: str, key: str) -> FlagEntry | None:
         return self._entries.get((organisation, key))
 
+    def version(self, organisation: str, key: str) -> int:
+        """The version that is answered from; 0 for an unknown flag."""
+        entry = self.find(organisation, key)
+        return 0 if entry is None else entry.flag.version
+
     def disabled(self, organisation: str) -> list[FlagEntry]:
         """The organisation's flags that their own definition disables."""
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,11 +22,15 @@ class KeyTakenError(Exception):
 
 
 class FlagStore:
-    """`copy` is this process's copy of the topic, which knows a flag before whoever put it gets the answer."""
+    """`copy` is this process's copy of the topic, which knows a flag before whoever put it gets the answer.
 
-    def __init__(self, pool: Pool, publisher: Publisher, copy: Copy) -> None:
+    `published` tells which version of (organisation, key) the copy holds, 0 if none.
+    """
+
+    def __init__(self, pool: Pool, publisher: Publisher, copy: Copy, published: Callable[[str, str], int]) -> None:
         self._pool = pool
         self._copy = copy
+        self._published = published
         self._store: DefinitionStore[Flag] = DefinitionStore(
             pool, publisher, topic=FLAGS, table="assignment.flags", canonical=canonical
         )
@@ -46,7 +50,7 @@ class FlagStore:
         if len(msgspec.json.encode(spec)) > MAX_SPEC:  # before the name is taken
             raise DefinitionError("spec", f"may have at most {MAX_SPEC} bytes")
         await self._take_name(organisation, key)
-        stored = await self._store.put(organisation, key, spec)
+        stored = await self._store.put(organisation, key, spec, floor=self._published(organisation, key))
         await caught_up(self._copy)
         return stored
 

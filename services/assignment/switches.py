@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -12,13 +13,14 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from services.assignment.copies import Copy, caught_up
 from services.assignment.domain.switches import Switchboard
-from shared.clock import SECOND, Clock
+from shared.clock import SECOND, Clock, from_datetime
 from shared.messages import Switch
 from shared.topics import SWITCHES, Topic
 
 logger = logging.getLogger(__name__)
 
 MANUAL = "manual"
+_LATEST = from_datetime(datetime.max)
 
 
 class SwitchPublisher(Protocol):
@@ -73,7 +75,13 @@ class Switches:
         ).set_function(lambda: len(board))
 
     def apply(self, switch: Switch) -> None:
-        """Every record of the topic in its order."""
+        """Every record of the topic in its order.
+
+        Skips, loudly, one whose time no calendar holds: it can only be another program's, and answers tell the time.
+        """
+        if not 0 <= switch.decided_at <= _LATEST:
+            logger.error("switch skipped", extra={"flag": switch.flag, "cause": switch.cause})
+            return
         self.board.apply(switch)
         if self._copy is not None:
             self._applied.observe(max(0, self._clock() - switch.decided_at) / SECOND)

@@ -134,3 +134,11 @@ def test_each_cause_of_a_switch_has_a_record_of_its_own() -> None:
         msgspec.structs.replace(switch, flag="other"),
     ]
     assert len({key(s) for s in (switch, *others)}) == 4
+
+
+def test_no_names_make_the_records_of_two_organisations_one() -> None:
+    switch = EXAMPLES["switches.v1"]
+    assert isinstance(switch, m.Switch)
+    ours = msgspec.structs.replace(switch, organisation="acme/eu", flag="imports", variant=None)
+    theirs = msgspec.structs.replace(switch, organisation="acme", flag="eu", variant="imports/")
+    assert topics.SWITCHES.key(ours) != topics.SWITCHES.key(theirs)

@@ -90,7 +90,6 @@ class Writer:
             self._ids,
             new,
             now=newest,
-            deadlines=False,
         )
         self.row = applied.shard
 
@@ -209,16 +208,32 @@ async def test_a_deadline_that_moves_no_offset_has_a_revision_of_its_own_and_wai
     assert began.next_offset == first.shard.next_offset == second.shard.next_offset
     assert began.revision < first.shard.revision < second.shard.revision
     async with pool.acquire() as connection:
-        unpublished = await load_unpublished(connection, replace(second.shard, published_revision=began.revision))
-        published = await load_unpublished(
-            connection, replace(second.shard, published_revision=second.shard.revision)
-        )
+        before, after = (replace(second.shard, published_revision=r.revision) for r in (began, second.shard))
+        unpublished = await load_unpublished(connection, before, NOON)
+        published = await load_unpublished(connection, after, NOON)
+        older = await load_unpublished(connection, before, NOON + MINUTE)
     assert {(w.group, w.n) for w in unpublished.windows} == {('["in_progress"]', 0), ('["abandoned_timeout"]', 2)}
-    assert published.windows == []
+    assert published.windows == older.windows == []
+    writer.row = second.shard
     await writer.tell(JOURNEY, {"a": NOON + SECOND // 2}, "ended")
     await writer.tell(JOURNEY, {"c": NOON}, "begun")
     with pytest.raises(CursorMovedError):
         await apply_deadlines(pool, second.shard, NOON + DAY, ids, now=NOON)
+
+
+async def test_what_moved_a_journey_is_on_disk_before_anybody_is_told(pool: Pool) -> None:
+    """Shards share journeys: folded again after a crash, another shard may move them, and both would be heard."""
+    writer = await Writer.start(pool, 10)
+    async with pool.acquire() as connection:
+        for number in range(20):
+            for event_type in ("begun", "ended"):
+                written = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+                await writer.tell(JOURNEY, {f"durable{number}": NOON}, event_type)
+                assert await connection.fetchval("SELECT pg_current_wal_flush_lsn() > $1::pg_lsn", written)
+        await writer.tell(JOURNEY, {"durable": NOON}, "begun")
+        written = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+        assert await apply_deadlines(pool, writer.row, NOON + SECOND, SeriesIds(), now=NOON) is not None
+        assert await connection.fetchval("SELECT pg_current_wal_flush_lsn() > $1::pg_lsn", written)
 
 
 async def test_two_shards_that_learn_of_the_same_units_at_once_move_each_of_them_once(pool: Pool) -> None:
@@ -234,6 +249,21 @@ async def test_two_shards_that_learn_of_the_same_units_at_once_move_each_of_them
         "WHERE s.metric = 'shared' GROUP BY 1 HAVING sum(m.n) <> 0"
     )
     assert [tuple(row) for row in rows] == [('["completed"]', 300)]
+
+
+async def test_a_shard_whose_rows_somebody_changed_without_moving_its_cursor_is_taken_anew(pool: Pool) -> None:
+    """As a worker that lost its partition, or lost the answer to its own COMMIT, would leave it."""
+    writer = await Writer.start(pool, 9)
+    await writer.tell(JOURNEY, {"moved": NOON}, "begun")
+    remembered = writer.row
+    ids = SeriesIds()
+    applied = await apply_deadlines(pool, remembered, NOON + SECOND, ids, now=NOON)
+    assert applied is not None
+    with pytest.raises(CursorMovedError) as moved:
+        await writer.tell(JOURNEY, {"moved": NOON}, "ended")
+    assert moved.value.row is not None
+    assert moved.value.row.revision == applied.shard.revision
+    await Writer(pool, applied.shard).tell(JOURNEY, {"moved": NOON}, "ended")
 
 
 async def test_what_is_known_of_a_unit_without_a_start_is_forgotten_when_no_start_can_come(pool: Pool) -> None:

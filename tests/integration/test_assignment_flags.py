@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -313,3 +315,56 @@ async def test_evaluations_are_counted_by_reason(service: Service) -> None:
 async def test_only_post_evaluates(service: Service) -> None:
     answer: httpx.Response = await service.read.get(f"{OFREP}/x")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def put_at_once(service: Service, key: str, *specs: dict[str, Any]) -> list[tuple[int, int, str]]:
+    """(status code, version, status) of each answer, sorted."""
+    answers = await asyncio.gather(*(service.admin.put(f"{ADMIN}/flags/{key}", json=spec) for spec in specs))
+    return sorted((a.status_code, a.json()["version"], a.json()["status"]) for a in answers)
+
+
+async def test_a_flag_that_is_put_several_times_at_once_is_created_once(service: Service) -> None:
+    for _ in range(10):
+        answers = await put_at_once(service, new_key(), *[{"type": "boolean"}] * 4)
+        assert answers == [(200, 1, "unchanged")] * 3 + [(201, 1, "created")]
+
+
+async def test_different_flags_put_at_once_under_one_key_are_versions_of_one(service: Service) -> None:
+    for _ in range(10):
+        key = new_key()
+        answers = await put_at_once(service, key, *({"type": "number", "value": n} for n in range(4)))
+        assert answers == [(200, 2, "changed"), (200, 3, "changed"), (200, 4, "changed"), (201, 1, "created")]
+        stored = (await service.admin.get(f"{ADMIN}/flags/{key}")).json()
+        assert stored["version"] == 4
+        assert (await evaluate(service, key))["value"] == stored["spec"]["value"]
+
+
+async def test_of_a_flag_and_an_experiment_put_at_once_under_one_key_one_is_there(service: Service) -> None:
+    variants = [{"name": "control", "type": "control", "traffic_percentage": 100}]
+    for _ in range(10):
+        key = new_key()
+        answers = await asyncio.gather(
+            service.admin.put(f"{ADMIN}/experiments/{key}", json={"variants": variants}),
+            service.admin.put(f"{ADMIN}/flags/{key}", json={"type": "boolean"}),
+        )
+        refused = [a.json().get("reason") for a in answers if not a.is_success]
+        assert refused == ["key_taken"]
+
+
+@pytest.mark.parametrize("present", ["UPDATE assignment.flags SET version = 1", "DELETE FROM assignment.flags"])
+async def test_a_flag_put_after_postgres_went_back_in_time_takes_effect(
+    service: Service, postgres: str, present: str
+) -> None:
+    key = await flag(service)
+    for value in (False, True, False):
+        await flag(service, key, value=value)
+    connection = await asyncpg.connect(postgres)
+    try:
+        await connection.execute(f"{present} WHERE key = $1", key)
+    finally:
+        await connection.close()
+    await flag(service, key, value=True)
+    answer = await evaluate(service, key)
+    assert (answer["value"], answer["metadata"]["version"]) == (True, 5)
+    repeated = await service.admin.put(f"{ADMIN}/flags/{key}", json={"type": "boolean", "value": True})
+    assert repeated.json() == {"key": key, "version": 5, "status": "unchanged"}

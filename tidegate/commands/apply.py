@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
 
@@ -79,16 +78,13 @@ def _read(path: Path) -> list[tuple[str, str]]:
 def _send(api: AdminApi, document: Document) -> str:
     """created, changed or unchanged. Raises RefusedError."""
     try:
-        return _outcome(api.request("PUT", f"{document.path}/{quote(document.key, safe='')}", document.spec))
+        answer = api.request("PUT", f"{document.path}/{quote(document.key, safe='')}", document.spec)
     except RefusedError as error:
         if error.status == 404:
             text = f"404 {api.gateway} takes no {document.path}, or none with this key"
             raise RefusedError(text, 404) from None
         raise
-
-
-def _outcome(answer: httpx.Response) -> str:
     said = json_object(answer).get("status")
-    return (
-        said if isinstance(said, str) and said in _STYLES else "created" if answer.status_code == 201 else "changed"
-    )
+    if not isinstance(said, str) or said not in _STYLES:
+        raise api.stranger()
+    return said

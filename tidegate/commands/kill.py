@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from tidegate.options import DEFAULT_STATE, AdminKey, State, Url
-from tidegate.switching import admin_api, name_of
+from tidegate.switching import admin_api, name_of, switch
 
 
 def register(app: typer.Typer) -> None:
@@ -36,5 +36,5 @@ def kill(
     """
     body = {name: value for name, value in (("variant", variant), ("reason", reason)) if value is not None}
     with admin_api(state, url, key) as api:
-        api.request("POST", f"switches/{quote(flag, safe='')}/kill", body)
+        switch(api, f"switches/{quote(flag, safe='')}/kill", body)
     Console(highlight=False, soft_wrap=True).print(f"{name_of(flag, variant)} is off", markup=False)

@@ -8,9 +8,8 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from tidegate.admin import json_object
 from tidegate.options import DEFAULT_STATE, AdminKey, State, Url
-from tidegate.switching import admin_api, describe, name_of
+from tidegate.switching import admin_api, describe, name_of, switch
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +39,11 @@ def restore(
     given = (("variant", variant), ("cause", cause), ("reason", reason))
     body = {name: value for name, value in given if value is not None}
     with admin_api(state, url, key) as api:
-        answer = json_object(api.request("POST", f"switches/{quote(flag, safe='')}/restore", body))
+        changed, held = switch(api, f"switches/{quote(flag, safe='')}/restore", body)
     console = Console(highlight=False, soft_wrap=True)
-    if not answer["switched"]["changed"]:
+    if not changed:
         console.print(f"{name_of(flag, variant)} was not off by {cause}", markup=False)
-    left = [off for off in answer["off"] if off["variant"] in (None, variant)]
+    left = [off for off in held if variant is None or off["variant"] in (None, variant)]
     for off in left:
         console.print(f"{name_of(flag, off['variant'])} is still off: {describe(off)}", markup=False)
     if not left:

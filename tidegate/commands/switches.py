@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tidegate.options import DEFAULT_STATE, AdminKey, State, Url
-from tidegate.switching import admin_api, describe, name_of
+from tidegate.switching import admin_api, describe, held_off, name_of
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def switches(
     - `tidegate switches --json | python -m json.tool`
     """
     with admin_api(state, url, key) as api:
-        held = api.request("GET", "switches").json()
+        held = held_off(api)
     if as_json:
         sys.stdout.write(json.dumps(held) + "\n")
         return

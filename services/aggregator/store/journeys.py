@@ -26,18 +26,17 @@ async def apply_journeys(
     connection: Connection,
     shard: int,
     deltas: Sequence[tuple[JourneyPlan, Mapping[str, Facts]]],
-    due_before: int | None,
+    due_before: int,
     ids: SeriesIds,
 ) -> list[WindowDelta]:
-    """Adds what the batch tells, then applies deadlines up to `due_before` (µs; None: there can be none).
+    """Adds what the batch tells, then applies deadlines up to `due_before` (µs).
 
     Returns what that moves between windows.
     """
     moves = Moves()
     if deltas:
         await _tell(connection, shard, deltas, moves, ids)
-    if due_before is not None:
-        await _expire(connection, shard, due_before, moves, ids)
+    await _expire(connection, shard, due_before, moves, ids)
     return moves.deltas()
 
 

@@ -51,9 +51,8 @@ async def apply_batch(
     new_series: list[int],
     *,
     now: int,
-    deadlines: bool,
 ) -> Applied:
-    """`deadlines` says whether there are journeys, whose deadlines pass at the watermark after the batch.
+    """Deadlines pass at the watermark after the batch, also those of journeys that are no longer defined.
 
     Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes.
     """
@@ -67,8 +66,9 @@ async def apply_batch(
             rolled_before = present.rolled_through
             rolled_through = max(rolled_before, windows.closed_through(verdicts.watermark))
             await counters.note_starts(connection, shard, batch.first_offset, new_series)
-            due_before = verdicts.watermark if deadlines else None
-            moved = await journeys.apply_journeys(connection, shard, deltas.journeys, due_before, ids)
+            moved = await journeys.apply_journeys(connection, shard, deltas.journeys, verdicts.watermark, ids)
+            if moved:
+                await _commit_durably(connection)
             added = [*deltas.windows, *moved]
             changed_windows = await windows.apply_windows(connection, shard, revision, added, ids)
             await windows.amend_rolls(connection, shard, added, rolled_before, ids)
@@ -107,6 +107,7 @@ async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: Serie
             present = await _lock(connection, row)
             revision = next_revision(present, now)
             moved = await journeys.apply_journeys(connection, shard, [], due_before, ids)
+            await _commit_durably(connection)
             changed = await windows.apply_windows(connection, shard, revision, moved, ids)
             await windows.amend_rolls(connection, shard, moved, present.rolled_through, ids)
             await shards.advance_revision(connection, shard, revision)
@@ -114,10 +115,19 @@ async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: Serie
 
 
 async def _lock(connection: Connection, row: ShardRow) -> ShardRow:
+    """Also refused where only the revision is another: what others changed is not ours to count as published."""
     present = await shards.lock_shard(connection, row.shard)
-    if present is None or present.next_offset != row.next_offset:
+    if present is None or (present.next_offset, present.revision) != (row.next_offset, row.revision):
         raise CursorMovedError(present)
     return present
+
+
+async def _commit_durably(connection: Connection) -> None:
+    """For what is no function of the shard's log alone, as two shards may move a journey in either order.
+
+    After a crash that took it back it could be done by another shard, and who was told of both would count both.
+    """
+    await connection.execute("SET LOCAL synchronous_commit = on")
 
 
 def digests_by_minute(batch: Batch, verdicts: Verdicts) -> dict[int, bytes]:

@@ -42,14 +42,20 @@ _OF_METRICS = """
 """
 
 
-async def load_unpublished(connection: Connection, row: ShardRow) -> Applied:
-    """What changed after the last revision known to be published."""
-    since = row.published_revision
+async def load_unpublished(connection: Connection, row: ShardRow, since: int) -> Applied:
+    """What changed after the last revision known to be published: windows from `since` (µs) on, streaks, totals.
+
+    No index is on revisions, which change with every batch: the days before are not searched, as no rule reads them.
+    """
+    after = row.published_revision
+    windows = await connection.fetch(
+        f"{_WINDOWS} AND w.revision > $2 AND w.minute >= $3", row.shard, after, to_datetime(since)
+    )
     return Applied(
         row,
-        windows=[_window(w) for w in await connection.fetch(f"{_WINDOWS} AND w.revision > $2", row.shard, since)],
-        totals=[_totals(t) for t in await connection.fetch(f"{_TOTALS} AND t.revision > $2", row.shard, since)],
-        streaks=[_streak(s) for s in await connection.fetch(f"{_STREAKS} AND t.revision > $2", row.shard, since)],
+        windows=[_window(w) for w in windows],
+        totals=[_totals(t) for t in await connection.fetch(f"{_TOTALS} AND t.revision > $2", row.shard, after)],
+        streaks=[_streak(s) for s in await connection.fetch(f"{_STREAKS} AND t.revision > $2", row.shard, after)],
     )
 
 

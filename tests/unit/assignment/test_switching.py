@@ -140,3 +140,15 @@ async def test_only_what_comes_after_the_start_is_timed(log: Log, registry: Coll
     for decided_at in (1_750_000, 3_000_000):  # the second by a clock that is ahead of ours
         switches.apply(Switch(organisation="default", flag="f", cause="manual", off=False, decided_at=decided_at))
     assert (value("switch_seconds_count"), value("switch_seconds_sum"), value("switches_off")) == (2, 0.25, 0)
+
+
+@pytest.mark.parametrize("decided_at", [-1, 10**18, 10**400])
+async def test_a_switch_of_a_time_that_no_calendar_holds_is_skipped(
+    switches: Switches, log: Log, decided_at: int
+) -> None:
+    await kill(switches)
+    for off in (True, False):
+        switches.apply(Switch(organisation="default", flag="f", cause="manual", off=off, decided_at=decided_at))
+    hold = switches.board.hold("default", "f")
+    assert hold is not None
+    assert [(off.cause, off.since) for off in hold.offs] == [("manual", 2_000_000)]

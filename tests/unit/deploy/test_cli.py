@@ -27,6 +27,7 @@ class Admin(BaseHTTPRequestHandler):
         "other": (200, {"status": "changed"}),
         "same": (200, {"status": "unchanged"}),
         "unheard": (404, {"title": "not found", "detail": "Not Found", "reason": "not_found"}),
+        "page": (200, "<html>Welcome</html>"),
         "wrong": (422, {"title": "Unprocessable", "detail": "no such path: properties.y", "reason": "spec_invalid"}),
     }
     received: ClassVar[list[tuple[str, str | None, object]]] = []
@@ -37,6 +38,24 @@ class Admin(BaseHTTPRequestHandler):
         status, answer = self.answers[self.path.rpartition("/")[2]]
         content = json.dumps(answer).encode()
         self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        """Switches: `import_mode` has a variant that is off; all else is unknown to it, and welcome."""
+        self.rfile.read(int(self.headers["content-length"]))
+        *_, key, step = self.path.split("/")
+        off = [{"cause": "manual", "variant": "background", "off_since": "2026-01-02T03:04:05Z"}]
+        switched = {"variant": None, "cause": "manual", "to": step, "changed": step == "kill"}
+        self._answer({"key": key, "off": off, "switched": switched} if key == "import_mode" else {"welcome": key})
+
+    def do_GET(self) -> None:
+        self._answer({"welcome": self.path})
+
+    def _answer(self, body: object) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -133,6 +152,27 @@ def test_apply_says_when_the_server_takes_no_definitions_of_a_kind(tmp_path: Pat
     result = CliRunner().invoke(app, ["apply", "-f", str(file), "--url", gateway, "--key", "k"])
     assert result.exit_code == 1
     assert f"(rule unheard): 404 {gateway} takes no rules" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["kill", "imports"], ["restore", "imports"], ["switches"], ["apply", "-f", "-"]])
+def test_what_another_server_answers_is_no_success(gateway: str, command: list[str]) -> None:
+    options = ["--url", gateway, "--key", "k"]
+    result = CliRunner().invoke(app, [*command, *options], input=METRIC.format(key="page"))
+    assert result.exit_code == 1
+    assert f"{gateway} answers, but not as Tidegate does" in result.stderr
+    assert result.stdout == ""
+
+
+def test_restoring_an_experiment_shows_which_of_its_variants_stays_off(gateway: str) -> None:
+    result = CliRunner().invoke(app, ["restore", "import_mode", "--url", gateway, "--key", "k"])
+    assert result.stdout.splitlines() == [
+        "import_mode was not off by manual",
+        "import_mode, variant background is still off: manual, since 2026-01-02T03:04:05Z",
+    ]
+    other = CliRunner().invoke(
+        app, ["restore", "import_mode", "--variant", "realtime", "--url", gateway, "--key", "k"]
+    )
+    assert other.stdout.splitlines()[-1] == "import_mode, variant realtime is on"
 
 
 @pytest.mark.parametrize(

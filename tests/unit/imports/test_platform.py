@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from examples.imports.definitions import Addresses, load
+from examples.imports.definitions import Addresses, Document, load
 from examples.imports.domain.events import Session
 from examples.imports.domain.journeys import Journeys
 from examples.imports.domain.valve import FlagAnswer, FlagState
@@ -82,9 +83,21 @@ async def test_dead_letters_of_other_runs_do_not_count(open_client: OpenClient) 
 async def test_after_a_run_nothing_of_it_decides_or_tells_any_more(open_client: OpenClient) -> None:
     async with open_client() as client:
         platform = Platform(client.api, client.api)
-        await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
-        async with platform.leaving_nothing(_DEFINITIONS):
+        async with platform.leaving_nothing():
+            await platform.set_up(_DEFINITIONS, deadline=asyncio.get_running_loop().time() + 5)
             assert len(client.gateway.guard.definitions["channels"]) == 3
+    left = client.gateway.guard.definitions
+    assert left["channels"] == {}
+    assert [spec["enabled"] for kind in ("rules", "breakers") for spec in left[kind].values()] == [False, False]
+
+
+async def test_of_a_run_that_could_not_be_set_up_nothing_decides_or_tells_either(open_client: OpenClient) -> None:
+    unheard = replace(_DEFINITIONS, documents=(*_DEFINITIONS.documents, Document("unheard", "k", {})))
+    async with open_client() as client:
+        platform = Platform(client.api, client.api)
+        with pytest.raises(PlatformError, match="unheards/k was answered with 404"):
+            async with platform.leaving_nothing():
+                await platform.set_up(unheard, deadline=asyncio.get_running_loop().time() + 5)
     left = client.gateway.guard.definitions
     assert left["channels"] == {}
     assert [spec["enabled"] for kind in ("rules", "breakers") for spec in left[kind].values()] == [False, False]

@@ -229,6 +229,13 @@ async def test_a_bad_body_is_the_callers_fault_and_says_why(
     assert_problem(response, status, reason)
 
 
+@pytest.mark.parametrize("said", ["application/x-www-form-urlencoded", "text/plain", "nonsense", None])
+async def test_a_json_body_is_taken_whatever_the_client_calls_it(service: Service, said: str | None) -> None:
+    headers = {} if said is None else {"Content-Type": said}
+    answer = await service.request("POST", "/notes", key=KEYS["admin"], content=b'{"text": "a"}', headers=headers)
+    assert (answer.status_code, answer.json()) == (201, {"text": "a", "count": 0})
+
+
 async def test_a_schema_violation_names_every_faulty_place(service: Service) -> None:
     body = assert_problem(await service.request("POST", "/notes", json={"count": "x"}), 422, "schema_violation")
     assert {e["where"] for e in body["errors"]} == {"body.text", "body.count"}

@@ -1,0 +1,133 @@
+"""What a worker keeps of its shards in memory, while answers of Postgres are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import asyncpg
+import pytest_asyncio
+from prometheus_client import CollectorRegistry
+
+from services.aggregator.domain.seen import SeenIds
+from services.aggregator.event_log import LogEnds
+from services.aggregator.listeners import Listeners
+from services.aggregator.partitions import Partitions
+from services.aggregator.record_batches import Gate
+from services.aggregator.shard_folder import ShardFolder, Tools
+from services.aggregator.store.series import SeriesIds
+from services.aggregator.store.shards import load_shard
+from services.aggregator.store.transaction import Applied
+from services.aggregator.telemetry import WorkerMetrics
+from shared.clock import HOUR, SECOND
+from shared.postgres import Pool, create_pool
+from tests.integration.test_aggregator_store import JOURNEY, NOON, Writer
+from tests.unit.aggregator.builders import definition
+
+
+class FaultyPool:
+    """Loses connections: before they are given out (`refused`: which of them), or after their work is done."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.given = 0
+        self.refused: frozenset[int] = frozenset()
+        self.lose_next = False
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        self.given += 1
+        if self.given in self.refused:
+            raise asyncpg.ConnectionDoesNotExistError("refused")
+        lose, self.lose_next = self.lose_next, False
+        async with self._pool.acquire() as connection:
+            yield connection
+        if lose:
+            raise asyncpg.ConnectionDoesNotExistError("the answer to COMMIT is lost")
+
+
+class Offers:
+    """Stands for `Updates`: remembers what was offered."""
+
+    def __init__(self) -> None:
+        self.offered: list[Applied] = []
+        self.forgotten: list[int] = []
+
+    def offer(self, applied: Applied) -> None:
+        self.offered.append(applied)
+
+    async def forget(self, shards: Iterable[int]) -> None:
+        self.forgotten += shards
+
+    def latest(self) -> dict[str, int]:
+        return {w.group: w.n for applied in self.offered for w in applied.windows}
+
+
+class Log:
+    """A log that begins at 0 and holds a thousand records."""
+
+    async def inspect(self, cursors: dict[int, int | None]) -> dict[int, LogEnds]:
+        return {p: LogEnds("test", 0, 1_000, None) for p in cursors}
+
+
+@pytest_asyncio.fixture
+async def pool(postgres: str) -> AsyncIterator[Pool]:
+    pool = await create_pool(postgres, name="test", schema="aggregator", synchronous_commit=False)
+    yield pool
+    await pool.close()
+
+
+def tools(pool: FaultyPool, offers: Offers) -> Tools:
+    return Tools(
+        pool,
+        SeriesIds(),
+        cast(Any, None),
+        cast(Any, None),
+        cast(Any, offers),
+        Listeners(),
+        WorkerMetrics(CollectorRegistry()),
+        lambda: NOON + HOUR,
+        "events.v1",
+    )
+
+
+async def test_deadlines_whose_commit_was_not_answered_are_published_all_the_same(pool: Pool) -> None:
+    writer = await Writer.start(pool, 1)
+    await writer.tell(JOURNEY, {"a": NOON, "b": NOON}, "begun")
+    faulty, offers = FaultyPool(pool), Offers()
+    folder = ShardFolder(writer.row, SeenIds(), tools(faulty, offers))
+    folder.caught_up(NOON + HOUR)
+    faulty.lose_next = True
+    await folder.rest()
+    async with pool.acquire() as connection:
+        stored = await load_shard(connection, 1)
+    assert stored is not None
+    assert stored.revision > writer.row.revision, "they are committed"
+    assert offers.latest() == {'["in_progress"]': 0, '["abandoned_timeout"]': 2}
+    assert folder.row.revision == stored.revision
+
+
+async def test_deadlines_of_a_journey_that_is_no_longer_defined_pass_in_a_shard_that_never_rests(pool: Pool) -> None:
+    writer = await Writer.start(pool, 2)
+    await writer.tell(JOURNEY, {"left": NOON}, "begun")
+    await writer.store(definition("counted"), NOON + 2 * SECOND)
+    expired = await pool.fetchval("SELECT expired FROM journeys WHERE unit = 'left'")
+    assert expired is True
+
+
+async def test_partitions_that_could_not_all_be_opened_at_once_have_one_folder_each(pool: Pool) -> None:
+    faulty, offers = FaultyPool(pool), Offers()
+    failures: list[BaseException] = []
+    partitions = Partitions(tools(faulty, offers), cast(Any, Log()), Gate(), failures.append)
+    faulty.refused = frozenset({4})  # after the rows, and ids and unpublished rows of the first partition
+    positions = await partitions.assigned([3, 4])
+    try:
+        assert positions == {3: 0, 4: 0}
+        running = sorted(t.get_name() for t in asyncio.all_tasks() if t.get_name().startswith("shard "))
+        assert running == ["shard 3", "shard 4"]
+        assert failures == []
+    finally:
+        await partitions.revoked([3, 4])
+    assert offers.forgotten[-2:] == [3, 4]
