@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from services.alerting.domain.change import Change, StateKey
 from services.alerting.metrics import AlertingMetrics
-from services.alerting.outbox import Outbox, outgoing_alert, outgoing_switch
+from services.alerting.outbox import Outbox, outgoing_alert, outgoing_switch, switch_id
 from services.alerting.store.positions import Place, Reached
 from services.alerting.store.states import ConflictError, Standing, StateRow, StateStore
 from shared.clock import SECOND, Clock
@@ -108,6 +108,10 @@ class Committer:
         if change.transition is not None:
             self._note(change)
         return committed.version
+
+    def hear(self, switch: Switch, *, by_hand: bool) -> None:
+        """A record on `switches.v1`. A person's word stands; of ours, the last one must be the one in force."""
+        self._switches.hear(switch_id(switch), None if by_hand else switch)
 
     async def load(self, key: StateKey) -> StateRow | None:
         return await self.patiently(lambda: self.store.load(key))

@@ -131,6 +131,10 @@ class Guard:
         heard = None if self.heartbeats is None else self.heartbeats.now(self._elapsed())
         return max(heard or 0, self._progress[self._place(watch)].clock)
 
+    def _reading(self) -> int:
+        """The monotonic clock; 0 while what was missed is decided: live, that has waited long enough."""
+        return 0 if self.heartbeats is None else self._elapsed()
+
     async def tick(self) -> None:
         """Decides what time alone decides."""
         for breaker in list(self.breakers.values()):
@@ -140,7 +144,7 @@ class Guard:
         for rule in list(self.rules.values()):
             if rule.rule.enabled:
                 now = self.now(rule)
-                for group in rule.advance(now):
+                for group in rule.pass_time(now, self._elapsed()):
                     # Another process may be ahead of us: then its state knows more than our window does.
                     if self._to(rule, None) >= self._decided_to(rule, group):
                         await self._decide_rule(rule, group, now, self._occasion(None))
@@ -175,9 +179,12 @@ class Guard:
         self._latest.apply(update, now=self._clock())
         series = parse_series(update.series)
         if update.subject_kind == "metric" and series is not None:
-            for watches in self._by_metric.get((update.organisation, update.subject), ()):
-                for watch in watches:
-                    watch.apply(series, update)
+            rules, breakers = self._by_metric.get((update.organisation, update.subject), ((), ()))
+            for breaker in breakers:
+                breaker.apply(series, update)
+            for rule in rules:
+                rule.skip(update)
+                rule.apply(series, update)
 
     async def take(self, update: MetricUpdate, place: Place, offset: int, clock: int) -> None:
         """Takes an update, at `clock`, and decides on it; from then on we stand behind it."""
@@ -202,11 +209,11 @@ class Guard:
                 await self._decide_breaker(breaker, now, occasion, offset + 1)
         for rule in rules:
             now = self.now(rule)
-            for group in rule.advance(now):
+            for group in rule.before(update, now):
                 # A state that this update has moved already knows more than the window does.
                 if offset >= self._decided_to(rule, group):
                     await self._decide_rule(rule, group, now, self._occasion(None), offset)
-            found = rule.apply(series, update)
+            found = rule.apply(series, update, self._reading())
             if found is not None and offset >= self._decided_to(rule, found):
                 await self._decide_rule(rule, found, now, occasion, offset + 1)
         self._metrics.decision_seconds.observe(max(0, self._clock() - update.published_at) / SECOND)

@@ -51,6 +51,8 @@ class Installer:
             _refused("rule", name, error)
             return
         watch = RuleWatch(rule, self._guard.shape(rule.organisation, rule.metric))
+        if known is not None:
+            watch.inherit(known)
         rows = await self._committer.patiently(lambda: self._committer.store.of(rule.organisation, "rule", rule.key))
         for row in rows:
             watch.held[group_of(row)] = held_from(row)

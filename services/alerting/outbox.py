@@ -3,7 +3,8 @@
     commit ─► offer ─► publish ─► published_version = version        (what is left over is swept up every second)
 
 The latest version of a row wins. If another process has published meanwhile, ours is sent once more in its newest
-form, so that the last record of a key is the row in force.
+form, so that the last record of a key is the row in force. An older one may still come after it, from a process that
+stood still or a producer that was given up: what is heard on the topic is compared with the row, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ T = TypeVar("T", Alert, Switch)
 
 _SWEEP_SECONDS = 1.0
 _RETRY_SECONDS = 0.3
+_MAX_PENDING = 10_000
+"""Rows in memory that wait for Kafka; the others wait in Postgres."""
 
 Id = tuple[Any, ...]
 
@@ -51,9 +54,12 @@ class Source(Generic[T]):
     repeats: bool
 
 
+def switch_id(s: Switch) -> Id:
+    return (s.organisation, s.flag, s.variant or "", s.cause)
+
+
 def outgoing_switch(row: SwitchRow) -> Outgoing[Switch]:
-    s = row.switch
-    return Outgoing((s.organisation, s.flag, s.variant or "", s.cause), row.version, s)
+    return Outgoing(switch_id(row.switch), row.version, row.switch)
 
 
 def outgoing_alert(row: AlertRow) -> Outgoing[Alert]:
@@ -98,7 +104,10 @@ class Outbox(Generic[T]):
         self._pending: dict[Id, Outgoing[T]] = {}
         self._sent: dict[Id, int] = {}
         """The version that we published last, where a repetition is of no use."""
+        self._heard: dict[Id, T] = {}
+        """The last record of a key on the topic, where it was not what we published last."""
         self._offered = asyncio.Event()
+        self._is_row = " AND ".join(f"{column} = ${n}" for n, column in enumerate(source.id_columns, start=1))
         condition = " AND ".join(f"{column} = ${n}" for n, column in enumerate(source.id_columns, start=2))
         self._mark = (
             f"UPDATE {source.table} SET published_version = greatest(published_version, $1) "
@@ -106,13 +115,22 @@ class Outbox(Generic[T]):
         )
 
     def offer(self, outgoing: Outgoing[T]) -> None:
-        """Publishes at once what a commit has just stored."""
+        """Publishes at once what a commit has just stored; what would be too much is left to the sweep."""
         known = self._pending.get(outgoing.id)
         if self._sent.get(outgoing.id, 0) >= outgoing.version:
+            return
+        if known is None and len(self._pending) >= _MAX_PENDING:
             return
         if known is None or known.version < outgoing.version:
             self._pending[outgoing.id] = outgoing
         self._offered.set()
+
+    def hear(self, outgoing_id: Id, message: T | None) -> None:
+        """Takes note of a record on the topic; None: one that is not to be compared with its row."""
+        if message is None:
+            self._heard.pop(outgoing_id, None)
+        else:
+            self._heard[outgoing_id] = message
 
     async def run(self) -> None:
         await self._may_begin()
@@ -120,6 +138,7 @@ class Outbox(Generic[T]):
         while True:
             try:
                 await self._send_pending()
+                await self._compare()
                 await self._sweep("version > published_version" if whole else "true")
                 await self._send_pending()
                 whole = True
@@ -146,10 +165,24 @@ class Outbox(Generic[T]):
                 return
             await self._send_pending()
 
+    async def _compare(self) -> None:
+        for row_id, message in list(self._heard.items()):
+            record = await self._pool.fetchrow(
+                f"SELECT {self._source.columns} FROM {self._source.table} WHERE {self._is_row}", *row_id
+            )
+            if self._heard.get(row_id) != message:
+                continue  # more has been heard meanwhile
+            del self._heard[row_id]
+            if record is not None and (present := self._source.read(record)).message != message:
+                logger.warning("an outdated record came late: the row is published again", extra={"id": row_id})
+                self._sent.pop(row_id, None)
+                self.offer(present)
+
     async def _sweep(self, condition: str) -> None:
         ids = ", ".join(self._source.id_columns)
         for record in await self._pool.fetch(
-            f"SELECT {self._source.columns} FROM {self._source.table} WHERE {condition} ORDER BY {ids} LIMIT 10000"
+            f"SELECT {self._source.columns} FROM {self._source.table} WHERE {condition} "
+            f"ORDER BY {ids} LIMIT {_MAX_PENDING}"
         ):
             self.offer(self._source.read(record))
 

@@ -1,7 +1,7 @@
 """Reads what alerting decides on, in one task: definitions, switches, updates and heartbeats.
 
     definitions, switches ─► states from Postgres ─► updates up to the stored position: applied
-                                                     updates after it: decided one by one, clock = their publication
+                                                     updates after it: decided one by one, clock = their watermark
                                                      then live: heartbeats from their end are the clock
 
 Whenever Kafka makes that impossible, it begins again: nothing but the position is trusted, and that is in Postgres.
@@ -126,7 +126,7 @@ class Pipeline:
         rules, breakers, restored = await self._read_definitions(consumer, ends)
         self._waits_for = "Postgres"
         generation = await self._cluster_id()
-        await self._guard.committer.patiently(lambda: self._load_positions(generation, ends))
+        await self._guard.committer.patiently(lambda: self._load_positions(consumer, generation))
         async with self._guard.lock:
             for rule in rules.values():
                 await self._installer.install_rule(rule, decide=False)
@@ -135,10 +135,12 @@ class Pipeline:
             for row in await self._guard.committer.patiently(self._guard.committer.store.all):
                 if row.key.kind == "builtin" and row.key.key == SILENCE:
                     self._guard.hold_silence(row.key.organisation, row)
+            switches = Place(SWITCHES.name, 0)
+            known = self._progress[switches].next_offset
             for offset, switch in restored:
-                if offset >= self._progress[Place(SWITCHES.name, 0)].next_offset:
+                if offset >= known:
                     await self._guard.restore(switch)
-            self._progress.move(Place(SWITCHES.name, 0), ends[TopicPartition(SWITCHES.name, 0)], 0)
+            self._progress.move(switches, max(known, ends[TopicPartition(*switches)]), 0)
         self._begun.set()
         await self._catch_up(consumer, ends)
         await self._live(consumer)
@@ -187,7 +189,9 @@ class Pipeline:
                 if update is None:
                     self._progress.move(place, record.offset + 1, clock)
                 else:
-                    await self._take(place, record.offset, update, max(clock, update.published_at))
+                    # Not when it was sent: an aggregator that is behind sends late what it counts early.
+                    then = min(update.published_at, update.watermark)
+                    await self._take(place, record.offset, update, max(clock, then))
             if record.offset % 1_000 == 0:
                 await self._save(every=_SAVE_EVERY)
 
@@ -245,9 +249,13 @@ class Pipeline:
                 if (message := self._decoded(BREAKERS, record)) is not None:
                     await self._installer.install_breaker(message)
             case SWITCHES.name:
+                if record.offset < self._progress[place].next_offset:
+                    return  # another process has heeded it
                 self._progress.move(place, record.offset + 1, 0)
-                if (message := self._decoded(SWITCHES, record)) is not None and _by_hand(message):
-                    await self._guard.restore(message)
+                if (message := self._decoded(SWITCHES, record)) is not None:
+                    self._guard.committer.hear(message, by_hand=_by_hand(message))
+                    if _by_hand(message):
+                        await self._guard.restore(message)
 
     async def _until(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], topics: Sequence[str]) -> Any:
         """The records of `topics` below `ends`, in the order of each partition."""
@@ -283,10 +291,12 @@ class Pipeline:
             )
             return None
 
-    async def _load_positions(self, generation: str, ends: dict[TopicPartition, int]) -> None:
+    async def _load_positions(self, consumer: AIOKafkaConsumer, generation: str) -> None:
+        """Asks for the ends afterwards: another process may have read beyond those of a while ago."""
         if await forget_other_generations(self._pool, generation):
             logger.warning("Kafka is another one than before: its topics are read from the start")
         stored = await load_positions(self._pool, generation)
+        ends = dict(await consumer.end_offsets(consumer.assignment()))
         if any(reached.next_offset > ends.get(TopicPartition(*place), 0) for place, reached in stored.items()):
             logger.warning("topics are shorter than before: they are read from the start")
             await forget_positions(self._pool)

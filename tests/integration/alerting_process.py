@@ -194,9 +194,9 @@ class Aggregator:
         return update
 
     async def ratio(self, metric: str, bad: int, of: int, group: Sequence[str | None] = ()) -> None:
-        """A failure ratio of the present minute."""
-        await self.send(metric, "denominator", group, n=of)
+        """A failure ratio of the present minute; as the aggregator does, with the numerator first."""
         await self.send(metric, "numerator", group, n=bad)
+        await self.send(metric, "denominator", group, n=of)
 
 
 class Listener:

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from shared.clock import DAY, MINUTE, system_clock
 from shared.kafka import Publisher, new_producer
-from shared.topics import METRIC_UPDATES
+from shared.keys import describe_key, new_key
+from shared.topics import KEYS, METRIC_UPDATES
 from tests.integration.alerting_process import Aggregator, Alerting, Listener, alerting, listening, publish_keys
 from tests.waiting import eventually
 
@@ -87,6 +88,69 @@ async def test_a_rule_fires_escalates_and_recovers(
         return stages == [("open", "warning"), ("open", "critical"), ("resolved", "critical")]
 
     await eventually(told, "alerts.v1 tells the three stages")
+
+
+async def test_a_ratio_is_never_decided_on_half_of_a_commit(service: Alerting, aggregator: Aggregator) -> None:
+    await aggregator.define("whole_ratio", RATIO)
+    await service.define("rule", "whole", {**RULE, "metric": "whole_ratio"})
+    await aggregator.ratio("whole_ratio", 8, 100)
+    await _rule_is(service, "whole", "warning")
+    for times in range(2, 12):
+        # Alone, each numerator would be critical.
+        await aggregator.ratio("whole_ratio", 8 * 2**times, 100 * 2**times)
+    await aggregator.ratio("whole_ratio", 1, 2**20)
+    shown = await _rule_is(service, "whole", "ok")
+    assert [t["to"] for t in shown["transitions"]] == ["ok", "warning"]
+
+
+async def test_a_numerator_without_a_denominator_is_decided_on_soon(
+    service: Alerting, aggregator: Aggregator
+) -> None:
+    await aggregator.define("lonely_ratio", RATIO)
+    await service.define("rule", "lonely", {**RULE, "metric": "lonely_ratio"})
+    await aggregator.ratio("lonely_ratio", 0, 100)
+    await aggregator.send("lonely_ratio", "numerator", n=50)
+    await _rule_is(service, "lonely", "critical")
+
+
+async def test_an_organisation_sees_and_changes_nothing_of_another(
+    service: Alerting, aggregator: Aggregator, publisher: Publisher
+) -> None:
+    await service.define("breaker", "private", {"metric": "m", "flag": "f"})
+    await service.define("rule", "private", {**RULE, "metric": "m"})
+    await service.define("channel", "private", {"type": "slack", "url": "http://127.0.0.1:9/private"})
+    body = {"alert_type": "private", "alert_title": "ours"}
+    alert = (await service.ingest.post(ALERTS, json=body)).json()
+    key = new_key()
+    await publisher.publish(KEYS, describe_key(key, organisation="rival", scope="admin"))
+    rival = {"X-API-Key": key}
+
+    async def known() -> bool:
+        return (await service.nobody.get(ALERTS, headers=rival)).status_code == 200
+
+    await eventually(known, "the other organisation's key is known")
+    for path in (ALERTS, *(f"/api/v1/admin/{kind}" for kind in ("rules", "breakers", "channels"))):
+        assert (await service.nobody.get(path, headers=rival)).json() == [], path
+    for method, path, sent in (
+        ("GET", f"{ALERTS}/{alert['id']}", None),
+        ("POST", f"{ALERTS}/acknowledge", {"alert_id": alert["id"]}),
+        ("POST", f"{ALERTS}/resolve", {"alert_id": alert["id"]}),
+        ("GET", "/api/v1/admin/rules/private", None),
+        ("GET", "/api/v1/admin/breakers/private", None),
+        ("POST", "/api/v1/admin/breakers/private/close", {}),
+        ("GET", "/api/v1/admin/channels/private", None),
+        ("POST", "/api/v1/admin/channels/private/test", None),
+        ("DELETE", "/api/v1/admin/channels/private", None),
+    ):
+        answer = await service.nobody.request(method, path, json=sent, headers=rival)
+        assert answer.status_code == 404, (method, path, answer.text)
+    created = await service.nobody.put(
+        "/api/v1/admin/breakers/private", json={"metric": "x", "flag": "y"}, headers=rival
+    )
+    assert created.json() == {"key": "private", "version": 1, "status": "created"}
+    assert (await service.breaker("private"))["spec"] == {"metric": "m", "flag": "f"}
+    assert [a["status"] for a in await service.alerts(alert_type="private")] == ["open"]
+    assert (await service.admin.delete("/api/v1/admin/channels/private")).status_code == 200
 
 
 async def test_a_rule_that_comes_later_sees_what_was_sent_before(service: Alerting, aggregator: Aggregator) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest_asyncio
+from msgspec import structs
 
-from shared.clock import system_clock
+from shared.clock import HOUR, system_clock
 from shared.kafka import Publisher
 from shared.messages import Switch
-from shared.topics import SWITCHES
+from shared.topics import METRIC_UPDATES, SWITCHES
 from tests.integration.alerting_process import (
     SPEC,
     STREAK,
@@ -79,6 +80,24 @@ async def test_what_happened_while_it_was_dead_is_decided_afterwards_and_once(
         assert len([a for a in await service.alerts() if a["alert_data"].get("breaker") == "missed"]) == 1
 
 
+async def test_what_an_aggregator_that_is_behind_sent_meanwhile_is_decided_by_its_own_time(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    async with alerting(kafka, postgres, tmp_path / "log") as service:
+        await aggregator.define("behind", {"type": "count"})
+        spec = {"metric": "behind", "direction": "above", "critical": 10, "window": "5m"}
+        await service.define("rule", "behind", spec)
+        last = await aggregator.send("behind", "value", n=10)
+        await eventually(lambda: _went(postgres, "behind", 1), "it fires")
+        await service.kill()
+        # An hour behind: what it has counted just now are events of an hour ago.
+        sent_late = {"revision": last.revision + 1, "published_at": last.published_at + HOUR, "n": 11}
+        await publisher.publish(METRIC_UPDATES, structs.replace(last, **sent_late))
+        await service.start()
+        assert (await service.rule("behind"))["groups"][0]["n"] == 11
+        assert [t[2] for t in await transitions_of(postgres, "behind")] == ["triggered"]
+
+
 async def test_killed_at_any_moment_it_goes_through_the_same_transitions(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
 ) -> None:
@@ -124,6 +143,24 @@ async def test_a_restoration_by_hand_while_it_was_dead_is_not_undone(
         await service.becomes("overruled", "closed")
         switches = await listener.turned("overruled_flag", times=3)
         assert [s.off for s in switches] == [True, False, False]
+
+
+async def test_a_switch_that_arrives_too_late_is_followed_by_the_one_in_force(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
+) -> None:
+    async with alerting(kafka, postgres, tmp_path / "log") as service:
+        streak = await _breaker(service, aggregator, "late", timeout_ms=200)
+        await aggregator.fail(streak, 10)
+        await service.becomes("late", "half_open")
+        await aggregator.succeed(streak)
+        await service.becomes("late", "closed")
+        seen = await listener.turned("late_flag", times=3)
+        assert [s.off for s in seen] == [True, True, False]
+        # As from a process that stood still after its commit, or from a producer that was given up.
+        for times in (5, 7):
+            await publisher.publish(SWITCHES, seen[0])
+            await listener.turned("late_flag", times=times)
+        assert listener.of("late_flag") == [*seen, seen[0], seen[2], seen[0], seen[2]]
 
 
 async def test_two_processes_make_each_transition_once(
@@ -215,3 +252,40 @@ async def test_without_kafka_it_is_alive_and_says_what_it_waits_for(postgres: st
     finally:
         await service.close_clients()
         await service.__aexit__(None, None, None)
+
+
+async def test_a_second_process_that_is_slow_to_start_decides_nothing_again(
+    kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    async with cable(postgres) as line, alerting(kafka, postgres, tmp_path / "one") as one:
+        await aggregator.define("slow_ratio", {"type": "ratio", "numerator": {}, "denominator": {}})
+        await one.define("rule", "slow", {"metric": "slow_ratio", "direction": "above", "critical": "50%"})
+        await aggregator.ratio("slow_ratio", 10, 10)
+        await eventually(lambda: _went(postgres, "slow", 1), "the first has raised it")
+        await line.pull()
+        two = Alerting(kafka, line.url, tmp_path / "two")
+        await two.start(wait_until_ready=False)
+        try:
+            await eventually(lambda: _says(two, "Postgres"), "the second has read how long the topics are")
+            # This transition stores a position beyond the end that the second has seen.
+            await aggregator.ratio("slow_ratio", 10, 1_000)
+            await eventually(lambda: _went(postgres, "slow", 2), "the first has ended it")
+            await line.plug()
+            await eventually(lambda: _says(two, None), "the second watches, too", seconds=40)
+            assert [t[2] for t in await transitions_of(postgres, "slow")] == ["triggered", "recovered"]
+        finally:
+            await two.close_clients()
+            await two.__aexit__(None, None, None)
+
+
+async def _says(service: Alerting, awaited: str | None) -> bool:
+    """What /readyz waits for."""
+    try:
+        ready = await service.nobody.get("/readyz")
+    except httpx.TransportError:
+        return False
+    return bool(ready.status_code == 200 if awaited is None else ready.json()["detail"] == awaited)
+
+
+async def _went(postgres: str, key: str, transitions: int) -> bool:
+    return len(await transitions_of(postgres, key)) == transitions

@@ -190,4 +190,6 @@ def _problem(breaker: Breaker, shape: MetricShape | None) -> Unreadable | None:
         return Unreadable.NO_STREAK
     if any(path not in shape.group_by for path in breaker.group or ()):
         return Unreadable.GROUP
+    if shape.length < breaker.failure_threshold:
+        return Unreadable.TOO_SHORT
     return None

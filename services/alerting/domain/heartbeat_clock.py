@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.clock import SECOND
+from shared.clock import MINUTE, SECOND
 from shared.messages import Heartbeat
 
 EXTRAPOLATED = 2 * SECOND
+AHEAD = MINUTE
+"""How far the aggregator's clock may be ahead of ours. Whatever it says beyond is not believed: as this clock never
+goes back, it would stand still for as long afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,10 @@ class HeartbeatClock:
         self._latest = 0
 
     def hear(self, heartbeat: Heartbeat, *, now: int, elapsed: int) -> None:
-        """`now` is the wall clock, only to tell how far the aggregator is behind."""
+        """`now` is the wall clock, only to tell how far the aggregator is behind, or too far ahead."""
         behind = max(0, now - heartbeat.time) if heartbeat.lag else 0
-        self._heard[heartbeat.shard] = _Heard(heartbeat.time, elapsed, heartbeat.lag, behind)
+        time = min(heartbeat.time, now + AHEAD)
+        self._heard[heartbeat.shard] = _Heard(time, elapsed, heartbeat.lag, behind)
         self._shards = max(self._shards, heartbeat.shards)
 
     def now(self, elapsed: int) -> int | None:

@@ -44,6 +44,7 @@ class Unreadable(Enum):
     AGGREGATION = "the metric has no such aggregation"
     NO_HISTOGRAM = "percentiles need a histogram: add one to the metric's aggregations"
     GROUP = "the metric is not grouped by that path"
+    TOO_SHORT = "the metric's length is less than failure_threshold: so many failures are never known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class MetricShape:
     """Ratios: whether the numerator adds values (else it counts events)."""
     sums_denominator: bool
     sketched: bool
+    length: int = 20
+    """Streaks: how many failures a shard keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def shape_of(version: int, spec: Mapping[str, Any]) -> MetricShape:
     group_by = spec.get("group_by") or ()
     aggregations = spec.get("aggregations") or ()
     scale = spec.get("scale", 6)
+    length = spec.get("length")
     return MetricShape(
         version=version,
         type=str(spec.get("type")),
@@ -86,6 +90,7 @@ def shape_of(version: int, spec: Mapping[str, Any]) -> MetricShape:
             percentile_of(str(a)) is not None
             for a in ([aggregations] if isinstance(aggregations, str) else aggregations)
         ),
+        length=length if type(length) is int and length > 0 else 20,
     )
 
 

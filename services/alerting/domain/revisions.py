@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from shared.clock import DAY
+from shared.clock import DAY, HOUR
 from shared.messages import MetricUpdate
 
 
@@ -77,7 +77,8 @@ class Bounds:
     """How much is kept: `series` at most, of windows that started at most `age` microseconds ago."""
 
     series: int = 100_000
-    age: int = DAY
+    age: int = DAY + HOUR
+    """The longest window of a rule, and an hour for an aggregator that is behind."""
 
 
 class LatestUpdates:

@@ -22,6 +22,7 @@ from services.alerting.domain.metric import (
 from services.alerting.domain.rule import Level, Rule
 from services.alerting.domain.rule_machine import Reason, RuleDecision, RuleState, Status
 from services.alerting.domain.series import Series, group_text
+from services.alerting.domain.unsettled import Unsettled
 from services.alerting.domain.window import Group, Put, TrailingWindow
 from shared.clock import SECOND
 from shared.messages import MetricUpdate
@@ -44,6 +45,7 @@ class RuleWatch:
         self.held: dict[Group, Held] = {}
         self._overflowed = False
         self._slots: dict[Group, int] = {}
+        self._unsettled = Unsettled()
         self.reshape(shape)
 
     def reshape(self, shape: MetricShape | None) -> None:
@@ -51,14 +53,27 @@ class RuleWatch:
         self._shape = shape
         self._aggregation, self.problem = _readable(self.rule, shape)
         self._window = TrailingWindow(self.rule.window, sketched=needs_sketch(self._aggregation))
+        self._unsettled.clear()
+
+    def inherit(self, earlier: RuleWatch) -> None:
+        """Goes on with the window of an earlier version of the rule, if that is the window of this one.
+
+        What is kept of a metric apart from its rules is bounded, and may hold less than the window did.
+        """
+        same = self.rule.watches_the_same(earlier.rule) and self._shape == earlier._shape
+        if same and earlier.rule.enabled and self.problem is None:
+            self._window, self._unsettled, self._overflowed = earlier._window, earlier._unsettled, earlier._overflowed
 
     @property
     def overflowed(self) -> bool:
         """Whether there were more groups than one rule follows."""
         return self._overflowed
 
-    def apply(self, series: Series, update: MetricUpdate) -> Group | None:
-        """The group that the update told something new of."""
+    def apply(self, series: Series, update: MetricUpdate, elapsed: int = 0) -> Group | None:
+        """The group to decide on now; None if nothing is new, or if more of the same commit is to come.
+
+        `elapsed`: a monotonic clock's µs; 0 while what was missed is read.
+        """
         if self.problem is not None or self._shape is None or update.version != self._shape.version:
             return None
         part, raw = series.component, series.group
@@ -71,10 +86,40 @@ class RuleWatch:
             return None
         put = self._window.put(group, part, update)
         self._overflowed = self._overflowed or put is Put.TOO_MANY_GROUPS
-        return group if put is Put.NEWER else None
+        if put is not Put.NEWER:
+            return None
+        return self._settled(group, series, update, elapsed)
+
+    def _settled(self, group: Group, series: Series, update: MetricUpdate, elapsed: int) -> Group | None:
+        assert self._shape is not None, "checked by the caller"
+        waits_for = (series.group, update.window_start, update.shard)
+        if self._shape.type == "journey" or (self._shape.type == "ratio" and series.component == "numerator"):
+            self._unsettled.mark(group, waits_for, published_at=update.published_at, elapsed=elapsed)
+        else:
+            self._unsettled.settle(group, waits_for)
+        return None if group in self._unsettled else group
+
+    def before(self, update: MetricUpdate, now: int) -> list[Group]:
+        """Groups to decide on at `now`, before `update` is applied: what was due without it."""
+        return self._due(self._unsettled.overtaken(update.published_at), now)
+
+    def pass_time(self, now: int, elapsed: int) -> list[Group]:
+        """Groups to decide on at `now` although no update came."""
+        return self._due(self._unsettled.overdue(elapsed), now)
+
+    def skip(self, update: MetricUpdate) -> None:
+        """Takes note that whatever was due before `update` is decided."""
+        self._unsettled.overtaken(update.published_at)
+
+    def _due(self, settled: list[Group], now: int) -> list[Group]:
+        moved = self.advance(now)
+        return list(dict.fromkeys((*settled, *(group for group in moved if group not in self._unsettled))))
 
     def advance(self, now: int) -> list[Group]:
-        """Groups that time may have changed something for."""
+        """Moves the window on; the groups that time may have changed something for, in the order of their names.
+
+        A restarted process has met them in another order, and must decide in the same.
+        """
         moved = self._window.advance(now)
         waiting = [
             group
@@ -83,14 +128,17 @@ class RuleWatch:
             or (held.state.critical_since is not None and held.state.level is Level.WARNING)
         ]
         if moved is None and not self.rule.every:
-            return waiting
+            return sorted(waiting, key=group_text)
         open_ones = [group for group, held in self.held.items() if held.state.status is not Status.OK]
         unchecked = self._window.groups() if self.rule.every else ()
-        return list(dict.fromkeys((*(moved or ()), *waiting, *open_ones, *unchecked)))
+        if self._slots and moved is not None:
+            present = {*unchecked, *open_ones}
+            self._slots = {group: slot for group, slot in self._slots.items() if group in present}
+        return sorted({*(moved or ()), *waiting, *open_ones, *unchecked}, key=group_text)
 
     def everything(self) -> list[Group]:
-        """All groups that have data or a state."""
-        return list(dict.fromkeys((*self._window.groups(), *self.held)))
+        """All groups that have data or a state, in the order of their names."""
+        return sorted({*self._window.groups(), *self.held}, key=group_text)
 
     def reading(self, group: Group) -> Value | None:
         """The value at present; None while the metric cannot be read."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.alerting.domain.heartbeat_clock import HeartbeatClock
+from services.alerting.domain.heartbeat_clock import AHEAD, HeartbeatClock
 from services.alerting.domain.silence import LIMIT, Reason, SilenceState, change_of, decide
-from shared.clock import SECOND
+from shared.clock import DAY, SECOND
 from shared.messages import Heartbeat
 from tests.unit.alerting.scenes import NOW
 
@@ -45,6 +45,13 @@ def test_it_never_goes_back() -> None:
     reached = made.now(2 * SECOND)
     made.hear(beat(0, NOW - 60 * SECOND), now=NOW, elapsed=2 * SECOND)
     assert made.now(2 * SECOND) == reached
+
+
+def test_an_aggregator_whose_clock_is_far_ahead_is_not_believed() -> None:
+    made = clock(0, 1)
+    for shard in (0, 1):
+        made.hear(beat(shard, NOW + DAY), now=NOW, elapsed=0)
+    assert made.now(0) == NOW + AHEAD
 
 
 def test_lag_is_told_in_records_and_milliseconds() -> None:

@@ -90,7 +90,7 @@ Definition = Rule | Breaker
 class Process:
     """A guard that begins with what the disk holds."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, bounds: Bounds = Bounds()) -> None:  # noqa: B008  # frozen
         metrics = AlertingMetrics(CollectorRegistry())
         publisher = Publisher("nowhere:1")
         progress = Progress()
@@ -106,7 +106,7 @@ class Process:
             clock=lambda: NOW,
         )
         self.progress = progress
-        self.guard = Guard(committer, LatestUpdates(Bounds()), metrics, lambda: NOW)
+        self.guard = Guard(committer, LatestUpdates(bounds), metrics, lambda: NOW)
         self.installer = Installer(self.guard, lambda: NOW)
         self.stored = progress[PLACE]
 
@@ -142,6 +142,8 @@ async def play(
             await process.read(offset, message)
         if saved:
             disk.positions.update(process.progress.unsaved())
+    process.guard.listen(None, lambda: SECOND)
+    await process.guard.tick()
     return disk
 
 
@@ -170,25 +172,36 @@ def test_a_breaker_does_not_notice_that_its_process_died(
     assert _same(broken, unbroken)
 
 
+_SENT = (("numerator",), ("denominator",), ("numerator", "denominator"), ("numerator", "denominator"))
+
+
 @given(
     steps=st.lists(
-        st.tuples(st.integers(0, 90), st.integers(0, 3), st.integers(1, 3), st.sampled_from("ab")), max_size=40
+        st.tuples(
+            st.integers(0, 900),
+            st.integers(0, 3),
+            st.integers(1, 3),
+            st.sampled_from("ab"),
+            st.integers(0, 1),
+            st.sampled_from(_SENT),
+        ),
+        max_size=40,
     ),
     deaths=_DEATHS,
     hold=st.sampled_from(["0s", "60s"]),
 )
 def test_a_rule_does_not_notice_that_its_process_died(
-    steps: list[tuple[int, int, int, str]], deaths: list[tuple[int, bool]], hold: str
+    steps: list[tuple[int, int, int, str, int, tuple[str, ...]]], deaths: list[tuple[int, bool]], hold: str
 ) -> None:
     now, messages = NOW, []
-    totals: dict[tuple[int, str, str], int] = {}
-    for revision, (seconds, bad, good, group) in enumerate(steps, start=1):
-        now += seconds * SECOND
+    totals: dict[tuple[int, str, str, int], int] = {}
+    for revision, (tenths, bad, good, group, shard, sent) in enumerate(steps, start=1):
+        now += tenths * SECOND // 10
         minute = (now - NOW) // MINUTE
-        for component, n in (("denominator", bad + good), ("numerator", bad)):
-            key = (minute, component, group)
-            totals[key] = totals.get(key, 0) + n
-            messages.append(_counted(component, group, minute, revision, now, totals[key]))
+        for component in sent:
+            key = (minute, component, group, shard)
+            totals[key] = totals.get(key, 0) + (bad if component == "numerator" else bad + good)
+            messages.append(_counted(component, group, minute, revision, now, totals[key], shard))
     rule = Rule(
         organisation="acme",
         key="r",
@@ -221,6 +234,22 @@ def test_the_games_above_do_lead_to_transitions() -> None:
     assert disk.incidents == [("breaker:b", "trigger", 1), ("breaker:b", "resolve", 1)]
 
 
+def test_a_rule_whose_threshold_changes_keeps_what_it_has_counted() -> None:
+    async def run() -> Disk:
+        disk = Disk()
+        process = Process(disk, Bounds(series=2))
+        spec = {"metric": "m", "direction": "above", "critical": 120, "window": "10m"}
+        await process.begin({"type": "count"}, [Rule(organisation="acme", key="r", version=1, spec=spec)])
+        for offset in range(5):
+            await process.read(offset, _at(update(minute=offset - 4, n=20, revision=offset + 1), NOW))
+        changed = Rule(organisation="acme", key="r", version=2, spec={**spec, "critical": 90})
+        await process.installer.install_rule(changed, decide=True)
+        return disk
+
+    disk = asyncio.run(run())
+    assert [t[1:4] for t in disk.transitions] == [("ok", "critical", "triggered")]
+
+
 def _same(one: Disk, other: Disk) -> bool:
     assert one.transitions == other.transitions
     assert one.incidents == other.incidents
@@ -236,8 +265,8 @@ def _streak(shard: int, revision: int, now: int, success: int, failures: Sequenc
     return _at(made, now, failures=tuple(failures))
 
 
-def _counted(component: str, group: str, minute: int, revision: int, now: int, n: int) -> MetricUpdate:
-    return _at(update(component, (group,), minute=minute, revision=revision, n=n), now)
+def _counted(component: str, group: str, minute: int, revision: int, now: int, n: int, shard: int) -> MetricUpdate:
+    return _at(update(component, (group,), minute=minute, revision=revision, n=n, shard=shard), now)
 
 
 def _at(message: MetricUpdate, now: int, **fields: Any) -> MetricUpdate:

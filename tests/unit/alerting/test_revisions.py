@@ -75,8 +75,8 @@ def test_shards_windows_versions_series_subjects_and_organisations_are_apart() -
     assert len(latest) == len(others)
 
 
-def test_windows_older_than_a_day_are_not_kept() -> None:
-    latest = LatestUpdates(Bounds())
+def test_windows_older_than_the_bound_are_not_kept() -> None:
+    latest = LatestUpdates(Bounds(age=DAY))
 
     assert latest.apply(update(window=NOW - DAY), now=NOW) is Verdict.NEWER
     assert latest.apply(update(window=NOW - DAY - 1), now=NOW) is Verdict.EXPIRED

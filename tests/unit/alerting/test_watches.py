@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from services.alerting.domain.breaker_machine import BreakerState, Reason, close
 from services.alerting.domain.breaker_watch import BreakerWatch
@@ -12,6 +13,7 @@ from services.alerting.domain.change import Change, Occasion
 from services.alerting.domain.metric import MetricShape, Unreadable
 from services.alerting.domain.rule import Rule
 from services.alerting.domain.rule_watch import Held, RuleWatch
+from services.alerting.domain.unsettled import SETTLES
 from services.alerting.domain.window import Group
 from shared.clock import MINUTE, SECOND
 from shared.messages import MetricUpdate
@@ -111,9 +113,58 @@ def test_a_journeys_outcomes_are_parts_of_one_group() -> None:
     watching = watch(rule(warning="50%"), shape(type="journey", group_by="properties.variant"))
     assert look(watching, update("outcome", ("completed", "a"), n=2)) is None
     assert look(watching, update("step", ("abandoned_timeout", "a"), n=9)) is None
-    change = look(watching, update("outcome", ("abandoned_timeout", "a"), n=2))
+    assert look(watching, update("outcome", ("abandoned_timeout", "a"), n=2)) is None
+    assert watching.pass_time(NOW, SETTLES) == [("a",)]
+    change = decide(watching, ("a",), NOW)
     assert change is not None
     assert change.key.alert_key == 'rule:r:["a"]'
+    assert change.transition is not None
+    assert change.transition.evidence["value"] == 0.5
+
+
+def test_a_ratio_waits_for_the_denominator_of_every_window_and_shard_that_has_a_new_numerator() -> None:
+    watching = watch(rule(warning="50%"), RATIO)
+    for message in (
+        update("numerator", n=9),
+        update("numerator", minute=-1, n=9),
+        update("numerator", shard=1, n=9),
+        update("denominator", n=100),
+        update("denominator", shard=1, n=100),
+    ):
+        assert watching.apply(series_of(message), message) is None
+    last = update("denominator", minute=-1, n=100)
+    assert watching.apply(series_of(last), last) == ()
+
+
+def test_a_numerator_that_stays_alone_is_decided_on_when_it_has_waited_long_enough() -> None:
+    watching = watch(rule(warning="50%"), RATIO)
+    look(watching, update("denominator", n=4))
+    alone = update("numerator", n=4)
+    assert watching.apply(series_of(alone), alone, SECOND) is None
+    assert watching.pass_time(NOW, SECOND + SETTLES - 1) == []
+    assert watching.pass_time(NOW, SECOND + SETTLES) == [()]
+    assert watching.pass_time(NOW, SECOND + 2 * SETTLES) == []
+
+
+def test_what_time_alone_would_decide_waits_for_the_other_half_too() -> None:
+    watching = watch(rule(warning="50%", **{"for": "30s"}), RATIO)
+    look(watching, update("numerator", n=4))
+    look(watching, update("denominator", n=4))
+    half = update("numerator", minute=1, n=1)
+    assert watching.apply(series_of(half), half, SECOND) is None
+    assert watching.pass_time(NOW + MINUTE, SECOND + 1) == []
+    assert watching.pass_time(NOW + MINUTE, SECOND + SETTLES) == [()]
+
+
+def test_a_numerator_that_is_long_past_is_decided_on_before_the_next_update() -> None:
+    watching = watch(rule(warning="50%"), RATIO)
+    alone = update("numerator", n=4)
+    assert watching.apply(series_of(alone), alone) is None
+    at_once = structs.replace(update("denominator", shard=1, n=9), published_at=NOW + SETTLES - 1)
+    assert watching.before(at_once, NOW) == []
+    later = structs.replace(at_once, published_at=NOW + SETTLES)
+    assert watching.before(later, NOW) == [()]
+    assert watching.apply(series_of(later), later) == ()
 
 
 @pytest.mark.parametrize(
@@ -168,8 +219,8 @@ def test_time_alone_ends_what_nobody_feeds() -> None:
 
 def test_time_alone_fulfils_a_for() -> None:
     watching = watch(rule(warning="50%", **{"for": "30s"}), RATIO)
-    look(watching, update("denominator", n=4))
-    pending = look(watching, update("numerator", n=4))
+    look(watching, update("numerator", n=4))
+    pending = look(watching, update("denominator", n=4))
     assert pending is not None
     assert (pending.status, pending.alert) == ("pending", None)
     assert watching.advance(NOW + 30 * SECOND) == [()]
@@ -249,3 +300,9 @@ def test_a_breaker_of_a_group_counts_that_group_only() -> None:
 @pytest.mark.parametrize(("metric", "problem"), [(None, Unreadable.UNKNOWN_METRIC), (COUNT, Unreadable.NO_STREAK)])
 def test_a_breaker_without_a_streak_says_so(metric: MetricShape | None, problem: Unreadable) -> None:
     assert BreakerWatch(breaker(), metric, BreakerState()).problem is problem
+
+
+def test_a_breaker_that_needs_more_failures_than_its_streak_keeps_says_so_instead_of_never_opening() -> None:
+    long = breaker(failure_threshold=21)
+    assert BreakerWatch(long, STREAK, BreakerState()).problem is Unreadable.TOO_SHORT
+    assert BreakerWatch(long, shape(type="streak", length=21), BreakerState()).problem is None
