@@ -111,6 +111,8 @@ class Switch(Message, frozen=True, kw_only=True):
     cause: str
     off: bool
     decided_at: int
+    off_since: int = 0
+    """When this cause turned it off first, before any probing; 0 means `decided_at`."""
     variant: str | None = None
     admit_from: int = 0
     """Half-open: buckets in [admit_from, admit_to) of 1,000,000 pass although the flag is off."""

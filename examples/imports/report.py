@@ -57,8 +57,8 @@ def status_line(progress: Progress) -> str:
     return (
         f"{progress.phase.value}: users {progress.active:,} active {progress.done:,}/{progress.users:,} done; "
         f"events {progress.accepted:,} accepted ({progress.rate():,.0f}/s), {progress.counted:,} counted, "
-        f"lag {progress.lag:,}; {by_variant or 'no results yet'}; breaker {progress.breaker.state}, "
-        f"{progress.breaker.openings} openings, flag {progress.flag.value}, {progress.diverted:,} users diverted; "
+        f"lag {progress.lag:,}; {by_variant or 'no results yet'}; breaker {progress.breaker.state} "
+        f"({progress.breaker.openings} ×), flag {progress.flag.value}, {progress.diverted:,} users diverted; "
         f"messages {', '.join(f'{name} {count}' for name, count in progress.messages.items()) or 'none'}"
     )
 

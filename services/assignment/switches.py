@@ -79,7 +79,7 @@ class Switches:
 
         Skips, loudly, one whose time no calendar holds: it can only be another program's, and answers tell the time.
         """
-        if not 0 <= switch.decided_at <= _LATEST:
+        if not (0 <= switch.decided_at <= _LATEST and 0 <= switch.off_since <= _LATEST):
             logger.error("switch skipped", extra={"flag": switch.flag, "cause": switch.cause})
             return
         self.board.apply(switch)

@@ -78,6 +78,7 @@ EXAMPLES: dict[str, m.Message] = {
         cause="breaker:error-rate",
         off=True,
         decided_at=_T,
+        off_since=_T - 5,
         variant="treatment",
         admit_from=5_000,
         admit_to=10_000,

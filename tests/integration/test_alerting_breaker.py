@@ -85,6 +85,7 @@ async def test_ten_failures_open_it_and_a_probe_that_succeeds_closes_it(
     await listener.turned("whole_flag", times=2)
     probing = listener.of("whole_flag")[1]
     assert (probing.off, probing.admit_from, probing.admit_to) == (True, 0, 100_000)
+    assert probing.off_since == off.off_since == off.decided_at < probing.decided_at
     await aggregator.succeed(streak)
     await listener.turned("whole_flag", times=3)
     assert listener.of("whole_flag")[2].off is False

@@ -85,6 +85,7 @@ CREATE TABLE alerting.switches (
     admit_from        int NOT NULL,
     admit_to          int NOT NULL,
     decided_at        bigint NOT NULL,
+    off_since         bigint NOT NULL,       -- of the outage that lasts, or of the last one
     evidence          json NOT NULL,
     PRIMARY KEY (organisation, flag, variant, cause)
 );

@@ -82,7 +82,9 @@ class SwitchRow:
     switch: Switch
 
 
-SWITCH_COLUMNS = "organisation, flag, variant, cause, version, off, admit_from, admit_to, decided_at, evidence"
+SWITCH_COLUMNS = (
+    "organisation, flag, variant, cause, version, off, admit_from, admit_to, decided_at, off_since, evidence"
+)
 
 
 def switch_row(record: Any) -> SwitchRow:

@@ -169,9 +169,10 @@ async def _record(connection: Connection, change: Change) -> None:
 async def _turn(connection: Connection, switch: Switch) -> SwitchRow:
     record = await connection.fetchrow(
         "INSERT INTO alerting.switches AS s (organisation, flag, variant, cause, version, off, admit_from, admit_to, "
-        "decided_at, evidence) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9) "
+        "decided_at, off_since, evidence) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8, $9) "
         "ON CONFLICT (organisation, flag, variant, cause) DO UPDATE SET version = s.version + 1, off = excluded.off, "
         "admit_from = excluded.admit_from, admit_to = excluded.admit_to, decided_at = excluded.decided_at, "
+        "off_since = CASE WHEN s.off THEN s.off_since ELSE excluded.off_since END, "
         f"evidence = excluded.evidence RETURNING {SWITCH_COLUMNS}",
         switch.organisation,
         switch.flag,

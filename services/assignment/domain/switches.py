@@ -89,7 +89,7 @@ class Switchboard:
             offs[switch.variant, switch.cause] = Off(
                 cause=switch.cause,
                 variant=switch.variant,
-                since=switch.decided_at if before is None else before.since,
+                since=switch.off_since or (switch.decided_at if before is None else before.since),
                 decided_at=switch.decided_at,
                 admit_from=switch.admit_from,
                 admit_to=switch.admit_to,

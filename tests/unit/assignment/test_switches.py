@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,12 @@ def test_it_is_off_until_the_last_cause_lets_go() -> None:
     assert len(none) == 0
     none.apply(switch("a", off=False))
     assert none.hold("default", "f") is None
+
+
+def test_when_an_outage_began_is_known_from_its_last_record_alone() -> None:
+    probing = msgspec.structs.replace(switch(at=60, admit_from=0, admit_to=5), off_since=1)
+    assert hold(probing).offs[0].since == 1
+    assert hold(switch(at=60)).offs[0].since == 60
 
 
 def test_the_last_record_counts_whatever_its_clock_says() -> None:

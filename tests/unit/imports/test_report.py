@@ -79,7 +79,7 @@ def test_progress_shows_the_breaker_and_its_messages() -> None:
         messages={"slack": 5},
         last_messages={"slack": _MESSAGES},
     )
-    assert "breaker open, 3 openings, flag off, 12 users diverted; messages slack 5" in status_line(progress)
+    assert "breaker open (3 ×), flag off, 12 users diverted; messages slack 5" in status_line(progress)
     view = _text(live_view(progress))
     assert "open" in view
     assert "trigger" in view
