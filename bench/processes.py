@@ -78,7 +78,10 @@ class Measured:
         with suppress(ProcessLookupError):
             self._child.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._child.wait(), _STOP_SECONDS)
+            async with asyncio.timeout(_STOP_SECONDS):
+                # Not `wait`: that also waits for the output, which a child of the program may hold open.
+                while self._child.returncode is None:
+                    await asyncio.sleep(0.02)
         if identity is not None:
             kill_group(identity)
         await self._child.wait()

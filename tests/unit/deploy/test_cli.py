@@ -68,7 +68,7 @@ class Admin(BaseHTTPRequestHandler):
 def gateway() -> Iterator[str]:
     Admin.received = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
