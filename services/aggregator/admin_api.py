@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Response
 
 from services.aggregator.definitions import Definitions
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome, Stored
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal

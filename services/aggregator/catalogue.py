@@ -7,9 +7,9 @@ import logging
 
 from services.aggregator.domain.metrics import Definition, parse_definition
 from services.aggregator.domain.plan import Plan, make_plan
-from services.aggregator.domain.problems import DefinitionError
 from shared import topics
 from shared.clock import SECOND, Clock
+from shared.definition_error import DefinitionError
 from shared.kafka import Replica
 from shared.messages import Experiment, Metric
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.aggregator.domain.metrics import Definition, canonical, parse_definition
-from services.aggregator.domain.problems import DefinitionError
 from shared import topics
+from shared.definition_error import DefinitionError
 from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError, Stored
 from shared.kafka import Publisher
 from shared.messages import Metric

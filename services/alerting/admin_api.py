@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.alerting.definitions import Definitions
 from services.alerting.domain.breaker_machine import BreakerState, Reason
 from services.alerting.domain.change import StateKey
-from services.alerting.domain.problems import DefinitionError
 from services.alerting.domain.rule_machine import RuleState, Status
 from services.alerting.domain.series import group_text
 from services.alerting.guard import Guard, breaker_of, group_of
 from services.alerting.store.states import StateStore
 from shared.clock import to_iso
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome, Stored
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal

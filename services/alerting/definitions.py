@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 
 from services.alerting.domain.breaker import parse_breaker
-from services.alerting.domain.problems import DefinitionError
 from services.alerting.domain.rule import parse_rule
 from services.alerting.domain.spec import canonical
 from shared import topics
+from shared.definition_error import DefinitionError
 from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError, Stored
 from shared.kafka import Publisher
 from shared.messages import Breaker, Rule

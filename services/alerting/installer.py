@@ -18,13 +18,13 @@ from services.alerting.domain.breaker import Breaker, parse_breaker
 from services.alerting.domain.breaker_machine import BreakerState
 from services.alerting.domain.breaker_watch import BreakerWatch
 from services.alerting.domain.change import Change, Occasion, StateKey
-from services.alerting.domain.problems import DefinitionError
 from services.alerting.domain.rule import Rule, parse_rule
 from services.alerting.domain.rule_machine import Status
 from services.alerting.domain.rule_watch import RuleWatch
 from services.alerting.guard import Guard, breaker_of, group_of, held_from, hold_breaker
 from services.alerting.store.states import StateRow
 from shared.clock import Clock
+from shared.definition_error import DefinitionError
 from shared.messages import Breaker as BreakerMessage
 from shared.messages import Rule as RuleMessage
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Response
 
-from services.assignment.domain.problems import DefinitionError
 from services.assignment.flag_store import FlagStore, KeyTakenError
 from services.assignment.schemas import Key
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome, Stored
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal

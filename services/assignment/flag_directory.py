@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from services.assignment.domain.flags import ON, PlainFlag, parse_flag
-from services.assignment.domain.problems import DefinitionError
 from services.assignment.domain.switches import Off
 from services.assignment.ofrep import OFF, EvaluationReason, evaluation, switch_metadata
+from shared.definition_error import DefinitionError
 from shared.messages import Flag
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import msgspec
 
 from services.assignment.copies import Copy, caught_up
 from services.assignment.domain.flags import canonical, parse_flag
-from services.assignment.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 from shared.definitions import MAX_SPEC, DefinitionStore, Outcome, Stored
 from shared.kafka import Publisher
 from shared.messages import Flag

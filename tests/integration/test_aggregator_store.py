@@ -17,7 +17,6 @@ from services.aggregator.domain.batch import judge, read_batch
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.metrics import Definition
 from services.aggregator.domain.plan import WindowSeries
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.seen import SeenIds
 from services.aggregator.maintenance import KEEP_DAYS, Maintenance
 from services.aggregator.queries import Queries
@@ -27,6 +26,7 @@ from services.aggregator.store.transaction import CursorMovedError, apply_batch,
 from services.aggregator.store.unpublished import load_unpublished
 from shared import topics
 from shared.clock import DAY, HOUR, MINUTE, SECOND, from_datetime, system_clock
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome
 from shared.kafka import Publisher, Replica, ReplicaStoppedError
 from shared.messages import Metric

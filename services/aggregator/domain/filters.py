@@ -13,7 +13,7 @@ from typing import Any
 
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.paths import parse_path
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 
 Predicate = Callable[[DecodedEvent], bool]
 

@@ -19,9 +19,9 @@ from typing import Any, cast
 
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.filters import Filter
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.specs import Selector, optional_filter, parse_selector, refuse_unknown
 from shared.clock import DAY, SECOND
+from shared.definition_error import DefinitionError
 from shared.messages import UnitKind
 
 DEFAULT_TIMEOUT = 1_800 * SECOND

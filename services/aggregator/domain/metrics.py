@@ -15,9 +15,9 @@ from typing import Any, Literal
 from services.aggregator.domain.filters import Filter
 from services.aggregator.domain.journeys import DURATION_SCALE, Journey, parse_journey
 from services.aggregator.domain.paths import Path, parse_path
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.specs import parse_group_by, parse_selector, refuse_unknown
 from services.aggregator.domain.streaks import Streak, parse_streak
+from shared.definition_error import DefinitionError
 
 MetricType = Literal["count", "value", "ratio", "streak", "journey"]
 Component = Literal["value", "numerator", "denominator", "streak", "outcome", "step"]

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from services.aggregator.domain.event import DecodedEvent
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 
 _FIELDS = ("event_type", "event_id", "user_id", "anonymous_id", "session_id", "job_id", "data_source_id")
 _TREES = ("properties", "context")

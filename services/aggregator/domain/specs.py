@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.aggregator.domain.filters import Filter, parse_filter
 from services.aggregator.domain.paths import Path, parse_path
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.filters import Filter, parse_filter
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.specs import Selector, optional_filter, parse_selector, refuse_unknown
+from shared.definition_error import DefinitionError
 
 DEFAULT_LENGTH = 20
 MAX_LENGTH = 100

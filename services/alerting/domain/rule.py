@@ -12,9 +12,9 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Literal
 
-from services.alerting.domain.problems import DefinitionError
 from services.alerting.domain.spec import MAX_MESSAGE, MAX_TITLE, Fields, check_key
 from shared.clock import DAY, HOUR, MINUTE
+from shared.definition_error import DefinitionError
 
 _KNOWN = {
     "metric", "aggregation", "direction", "warning", "critical", "minimum_sample", "window", "for", "every", "group",

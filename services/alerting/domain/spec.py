@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.alerting.domain.problems import DefinitionError
 from shared.clock import DAY, HOUR, MINUTE, SECOND
+from shared.definition_error import DefinitionError
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from services.assignment.domain.bucketing import bucket_of
-from services.assignment.domain.problems import DefinitionError
 from services.assignment.domain.switches import Hold, Off, Verdict
+from shared.definition_error import DefinitionError
 
 FlagType = Literal["boolean", "string", "number", "json"]
 ON = "on"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.aggregator.domain.filters import parse_filter
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 from tests.unit.aggregator.builders import decoded
 
 EVENT = decoded(

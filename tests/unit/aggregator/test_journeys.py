@@ -15,9 +15,9 @@ from services.aggregator.domain.journeys import Facts, Outcome, duration_of, mer
 from services.aggregator.domain.metrics import JOURNEY_AGGREGATIONS
 from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import WindowSeries
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.readout import Cell, Part, read
 from shared.clock import DAY, HOUR, MINUTE, SECOND
+from shared.definition_error import DefinitionError
 from tests.unit.aggregator.builders import NOW, bounded, decoded, definition
 
 SPEC: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.aggregator.domain.metrics import canonical, parse_definition, percentile_of
-from services.aggregator.domain.problems import DefinitionError
+from shared.definition_error import DefinitionError
 
 
 def parse(spec: object, key: str = "m") -> Any:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.domain.problems import DefinitionError
 from services.aggregator.domain.readout import Reading, read_streak
 from services.aggregator.domain.streaks import Run, joined
+from shared.definition_error import DefinitionError
 from tests.unit.aggregator.builders import NOW, bounded, decoded, definition
 
 FAILURE = {"path": "properties.status", "value": "failed"}

@@ -13,11 +13,11 @@ import deploy
 from services.aggregator.domain.metrics import parse_definition
 from services.alerting.domain.breaker import parse_breaker
 from services.alerting.domain.metric import Unreadable, aggregation_of, shape_of
-from services.alerting.domain.problems import DefinitionError
 from services.alerting.domain.rule import Level, Notify, parse_rule
 from services.alerting.domain.spec import canonical
 from services.assignment.domain.flags import parse_flag
 from shared.clock import DAY, HOUR, MINUTE, SECOND
+from shared.definition_error import DefinitionError
 from tests.unit.alerting.scenes import breaker, rule
 from tidegate.definitions import find_files, in_order, parse
 

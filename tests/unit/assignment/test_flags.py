@@ -6,9 +6,9 @@ import pytest
 
 from services.assignment.domain.bucketing import bucket_of
 from services.assignment.domain.flags import MAX_DESCRIPTION, MAX_SALT, canonical, parse_flag
-from services.assignment.domain.problems import DefinitionError
 from services.assignment.domain.switches import Off, Switchboard, Verdict
 from services.assignment.flag_directory import FlagDirectory
+from shared.definition_error import DefinitionError
 from shared.messages import Flag, Switch
 
 
