@@ -273,3 +273,12 @@ SPEC: dict[str, Any] = {
     "flag": "data_import_enabled",
 }
 DEADLINE = SECOND
+
+
+async def breaker_of(service: Alerting, aggregator: Aggregator, name: str, **spec: object) -> str:
+    """A breaker `name` that watches a streak and a flag of its own; returns the streak's key."""
+    streak = f"{name}_streak"
+    await aggregator.define(streak, STREAK)
+    await service.define("breaker", name, {**SPEC, "metric": streak, "flag": f"{name}_flag", **spec})
+    await service.is_watching(name)
+    return streak

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from shared.clock import DAY, MINUTE, system_clock
 from shared.kafka import Publisher, new_producer
 from shared.keys import describe_key, new_key
 from shared.topics import KEYS, METRIC_UPDATES
-from tests.integration.alerting_process import Aggregator, Alerting, Listener, alerting, listening, publish_keys
+from tests.integration.alerting.process import Aggregator, Alerting, Listener
 from tests.waiting import eventually
 
 ALERTS = "/api/v1/streaming-analytics/alerts"
@@ -25,35 +23,6 @@ RULE: dict[str, Any] = {
     "minimum_sample": 20,
     "window": "2h",
 }
-
-
-@pytest_asyncio.fixture(scope="module")
-async def publisher(kafka: str) -> AsyncIterator[Publisher]:
-    publisher = Publisher(kafka)
-    await publisher.start()
-    await publish_keys(publisher)
-    yield publisher
-    await publisher.stop()
-
-
-@pytest_asyncio.fixture(scope="module")
-async def aggregator(publisher: Publisher) -> AsyncIterator[Aggregator]:
-    async with Aggregator(publisher) as aggregator:
-        yield aggregator
-
-
-@pytest_asyncio.fixture(scope="module")
-async def service(
-    kafka: str, postgres: str, publisher: Publisher, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Alerting]:
-    async with alerting(kafka, postgres, tmp_path_factory.mktemp("alerting") / "log") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def listener(kafka: str) -> AsyncIterator[Listener]:
-    async with listening(kafka) as listener:
-        yield listener
 
 
 async def _rule_is(service: Alerting, key: str, *states: str) -> dict[str, Any]:

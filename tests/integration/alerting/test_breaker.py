@@ -3,76 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import pytest
-import pytest_asyncio
+from collections.abc import Awaitable, Callable
 
 from shared.clock import system_clock
 from shared.kafka import Publisher
 from shared.messages import Switch
 from shared.topics import SWITCHES
-from tests.integration.alerting_process import (
+from tests.integration.alerting.process import (
     DEADLINE,
     SPEC,
-    STREAK,
     Aggregator,
     Alerting,
     Listener,
-    alerting,
-    listening,
-    publish_keys,
+    breaker_of,
     transitions_of,
 )
 from tests.waiting import eventually
-
-
-@pytest_asyncio.fixture(scope="module")
-async def publisher(kafka: str) -> AsyncIterator[Publisher]:
-    publisher = Publisher(kafka)
-    await publisher.start()
-    await publish_keys(publisher)
-    yield publisher
-    await publisher.stop()
-
-
-@pytest_asyncio.fixture(scope="module")
-async def aggregator(publisher: Publisher) -> AsyncIterator[Aggregator]:
-    async with Aggregator(publisher) as aggregator:
-        yield aggregator
-
-
-@pytest_asyncio.fixture(scope="module")
-async def service(
-    kafka: str, postgres: str, publisher: Publisher, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Alerting]:
-    async with alerting(kafka, postgres, tmp_path_factory.mktemp("alerting") / "log") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def listener(kafka: str) -> AsyncIterator[Listener]:
-    async with listening(kafka) as listener:
-        yield listener
 
 
 async def _equals(read: Callable[[], Awaitable[object]], expected: object) -> bool:
     return await read() == expected
 
 
-async def _breaker(service: Alerting, aggregator: Aggregator, name: str, **spec: object) -> str:
-    """A breaker `name` that watches a streak and a flag of its own; returns the streak's key."""
-    streak = f"{name}_streak"
-    await aggregator.define(streak, STREAK)
-    await service.define("breaker", name, {**SPEC, "metric": streak, "flag": f"{name}_flag", **spec})
-    await service.is_watching(name)
-    return streak
-
-
 async def test_ten_failures_open_it_and_a_probe_that_succeeds_closes_it(
     service: Alerting, aggregator: Aggregator, listener: Listener, postgres: str
 ) -> None:
-    streak = await _breaker(service, aggregator, "whole")
+    streak = await breaker_of(service, aggregator, "whole")
     await aggregator.fail(streak, 9)
     tenth = await aggregator.fail(streak)
 
@@ -99,7 +55,7 @@ async def test_ten_failures_open_it_and_a_probe_that_succeeds_closes_it(
 
 
 async def _opened(service: Alerting, aggregator: Aggregator, name: str, **spec: object) -> str:
-    streak = await _breaker(service, aggregator, name, **spec)
+    streak = await breaker_of(service, aggregator, name, **spec)
     await aggregator.fail(streak, 10)
     await service.becomes(name, "open")
     return streak
@@ -206,7 +162,7 @@ async def test_another_timeout_keeps_an_open_breaker_open(service: Alerting, agg
 
 
 async def test_failures_of_several_shards_add_up(service: Alerting, aggregator: Aggregator) -> None:
-    streak = await _breaker(service, aggregator, "spread", timeout_ms=60_000)
+    streak = await breaker_of(service, aggregator, "spread", timeout_ms=60_000)
     await aggregator.fail(streak, 5, shard=0)
     await aggregator.succeed(streak, shard=1)
     await aggregator.fail(streak, 5, shard=1)

@@ -3,66 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import pytest_asyncio
 from msgspec import structs
 
 from shared.clock import HOUR, system_clock
 from shared.kafka import Publisher
 from shared.messages import Switch
 from shared.topics import METRIC_UPDATES, SWITCHES
-from tests.integration.alerting_process import (
+from tests.integration.alerting.process import (
     SPEC,
-    STREAK,
     Aggregator,
     Alerting,
     Listener,
     alerting,
-    listening,
-    publish_keys,
+    breaker_of,
     transitions_of,
 )
 from tests.integration.assignment_service import cable
 from tests.waiting import eventually
 
 
-@pytest_asyncio.fixture(scope="module")
-async def publisher(kafka: str) -> AsyncIterator[Publisher]:
-    publisher = Publisher(kafka)
-    await publisher.start()
-    await publish_keys(publisher)
-    yield publisher
-    await publisher.stop()
-
-
-@pytest_asyncio.fixture(scope="module")
-async def aggregator(publisher: Publisher) -> AsyncIterator[Aggregator]:
-    async with Aggregator(publisher) as aggregator:
-        yield aggregator
-
-
-@pytest_asyncio.fixture
-async def listener(kafka: str) -> AsyncIterator[Listener]:
-    async with listening(kafka) as listener:
-        yield listener
-
-
-async def _breaker(service: Alerting, aggregator: Aggregator, name: str, **spec: object) -> str:
-    streak = f"{name}_streak"
-    await aggregator.define(streak, STREAK)
-    await service.define("breaker", name, {**SPEC, "metric": streak, "flag": f"{name}_flag", **spec})
-    await service.is_watching(name)
-    return streak
-
-
 async def test_what_happened_while_it_was_dead_is_decided_afterwards_and_once(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
 ) -> None:
     async with alerting(kafka, postgres, tmp_path / "log") as service:
-        streak = await _breaker(service, aggregator, "missed", timeout_ms=60_000)
+        streak = await breaker_of(service, aggregator, "missed", timeout_ms=60_000)
         await aggregator.fail(streak, 6)
         await service.kill()
         await aggregator.fail(streak, 4)
@@ -102,7 +69,7 @@ async def test_killed_at_any_moment_it_goes_through_the_same_transitions(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, tmp_path: Path
 ) -> None:
     async with alerting(kafka, postgres, tmp_path / "log") as service:
-        streak = await _breaker(service, aggregator, "stormy", timeout_ms=200, recovery_attempts=2)
+        streak = await breaker_of(service, aggregator, "stormy", timeout_ms=200, recovery_attempts=2)
         for delay in (0.0, 0.02, 0.1):
             await aggregator.fail(streak, 10)
             await asyncio.sleep(delay)  # dies at different points of deciding, storing and publishing
@@ -124,7 +91,7 @@ async def test_a_restoration_by_hand_while_it_was_dead_is_not_undone(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
 ) -> None:
     async with alerting(kafka, postgres, tmp_path / "log") as service:
-        streak = await _breaker(service, aggregator, "overruled", timeout_ms=60_000)
+        streak = await breaker_of(service, aggregator, "overruled", timeout_ms=60_000)
         await aggregator.fail(streak, 10)
         await listener.turned("overruled_flag")
         await service.kill()
@@ -149,7 +116,7 @@ async def test_a_switch_that_arrives_too_late_is_followed_by_the_one_in_force(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
 ) -> None:
     async with alerting(kafka, postgres, tmp_path / "log") as service:
-        streak = await _breaker(service, aggregator, "late", timeout_ms=200)
+        streak = await breaker_of(service, aggregator, "late", timeout_ms=200)
         await aggregator.fail(streak, 10)
         await service.becomes("late", "half_open")
         await aggregator.succeed(streak)
@@ -170,7 +137,7 @@ async def test_two_processes_make_each_transition_once(
         alerting(kafka, postgres, tmp_path / "one") as one,
         alerting(kafka, postgres, tmp_path / "two") as two,
     ):
-        streak = await _breaker(one, aggregator, "twins", timeout_ms=200)
+        streak = await breaker_of(one, aggregator, "twins", timeout_ms=200)
 
         async def both_watch() -> bool:
             return all(
@@ -206,7 +173,7 @@ async def test_without_postgres_it_waits_and_then_decides_what_it_has_read(
     kafka: str, postgres: str, publisher: Publisher, aggregator: Aggregator, listener: Listener, tmp_path: Path
 ) -> None:
     async with cable(postgres) as line, alerting(kafka, line.url, tmp_path / "log") as service:
-        streak = await _breaker(service, aggregator, "waiting", timeout_ms=60_000)
+        streak = await breaker_of(service, aggregator, "waiting", timeout_ms=60_000)
         await line.pull()
         await aggregator.fail(streak, 10)
         await _answers_503(service)
