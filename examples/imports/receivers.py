@@ -5,6 +5,7 @@ They take what the real ones take, refuse what they refuse, remember what came, 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import secrets
@@ -242,5 +243,6 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Receivers for trying out by hand, until Ctrl-C.").parse_args()
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve())

@@ -14,6 +14,7 @@ from services.alerting.domain.breaker_machine import BreakerState, Reason
 from services.alerting.domain.change import StateKey
 from services.alerting.domain.rule_machine import RuleState, Status
 from services.alerting.domain.series import group_text
+from services.alerting.examples import BreakerSpec, RuleSpec
 from services.alerting.guard import Guard, breaker_of, group_of
 from services.alerting.store.states import StateStore
 from shared.clock import to_iso
@@ -41,7 +42,7 @@ def rule_routes(rules: Definitions[Rule], states: StateStore, guard: Guard) -> A
     routes = APIRouter(route_class=StrictRoute, prefix="/api/v1/admin/rules", tags=["rules"])
 
     @routes.put("/{key}", summary="Apply rule")
-    async def put_rule(key: _Key, spec: dict[str, Any], who: _Who, response: Response) -> dict[str, Any]:
+    async def put_rule(key: _Key, spec: RuleSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the rule what the spec says. `enabled: false` ends it: what fires is resolved."""
         return await _put(rules, who, key, spec, response)
 
@@ -89,7 +90,7 @@ def breaker_routes(breakers: Definitions[Breaker], states: StateStore, guard: Gu
     routes = APIRouter(route_class=StrictRoute, prefix="/api/v1/admin/breakers", tags=["breakers"])
 
     @routes.put("/{key}", summary="Apply breaker")
-    async def put_breaker(key: _Key, spec: dict[str, Any], who: _Who, response: Response) -> dict[str, Any]:
+    async def put_breaker(key: _Key, spec: BreakerSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the breaker what the spec says. `enabled: false` closes it and lets go of its flag."""
         return await _put(breakers, who, key, spec, response)
 

@@ -48,6 +48,19 @@ class _Body(BaseModel):
 
 
 class CreateAlert(_Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "alert_type": "anomaly_detection",
+                "alert_title": "High Error Rate Detected",
+                "alert_message": "Error rate exceeded 5% threshold",
+                "severity": "warning",
+                "data_source_id": 1,
+                "alert_data": {"error_rate": 0.067, "threshold": 0.05},
+            }
+        },
+    )
+
     alert_type: _Type
     alert_title: Annotated[str, Field(strict=True, min_length=1, max_length=500)]
     alert_message: Annotated[str, Field(strict=True, max_length=10_000)] = ""

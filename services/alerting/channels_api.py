@@ -13,6 +13,7 @@ from services.alerting.channels.attempt import Outcome
 from services.alerting.channels.sender import Sender
 from services.alerting.channels.spec import ChannelSpecError, PagerDutyChannel
 from services.alerting.domain.notification import Action, Notification
+from services.alerting.examples import ChannelSpec
 from shared import definitions
 from shared.clock import Clock
 from shared.http import Problem, StrictRoute, principal_of
@@ -27,7 +28,7 @@ def channel_routes(store: ChannelStore, sender: Sender, clock: Clock, wake: Call
     routes = APIRouter(route_class=StrictRoute, prefix="/api/v1/admin/channels", tags=["channels"])
 
     @routes.put("/{key}", summary="Apply channel")
-    async def put_channel(key: _Key, spec: dict[str, Any], who: _Who, response: Response) -> dict[str, Any]:
+    async def put_channel(key: _Key, spec: ChannelSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the channel what the spec says. A secret given as `***` stays as it is."""
         try:
             outcome, version = await store.put(who.organisation, key, spec)

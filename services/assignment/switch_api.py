@@ -20,7 +20,7 @@ _Who = Annotated[Principal, Depends(principal_of)]
 
 
 class Kill(Body):
-    """Without a variant the whole flag or experiment."""
+    """Without a variant the whole flag or experiment. `reason` is kept and shown beside who killed it."""
 
     variant: Name | None = None
     reason: Text | None = None
@@ -58,7 +58,7 @@ class SwitchRoutes:
             self._check(Target(who.organisation, key))
             return self._shown(who, key)
 
-        @routes.post("/{key}/kill", summary="Kill")
+        @routes.post("/{key}/kill", summary="Turn a flag or experiment off")
         async def kill(key: str, who: _Who, body: Kill | None = None) -> dict[str, Any]:
             """Off until restored by hand, whatever else happens. Answered once Kafka has it."""
             wish = body or Kill()
@@ -71,7 +71,7 @@ class SwitchRoutes:
             change = await self._switches.kill(target, by=who.key, reason=wish.reason)
             return self._answer(who, target, MANUAL, change, off=True)
 
-        @routes.post("/{key}/restore", summary="Restore")
+        @routes.post("/{key}/restore", summary="Turn it on again")
         async def restore(key: str, who: _Who, body: Restore | None = None) -> dict[str, Any]:
             """Makes one cause let go; `off` in the answer shows what still holds it. Answered once Kafka has it."""
             wish = body or Restore()

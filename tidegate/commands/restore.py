@@ -20,7 +20,7 @@ def restore(
     flag: Annotated[str, typer.Argument(metavar="KEY", help="A flag or an experiment.")],
     variant: Annotated[str | None, typer.Option(help="Only this variant of the experiment.")] = None,
     cause: Annotated[
-        str, typer.Option(help="What switched it off, as `tidegate switches` shows it, e.g. `breaker:imports`.")
+        str, typer.Option(help="What switched it off, as `tidegate switches` shows it, e.g. `breaker:data_import`.")
     ] = "manual",
     reason: Annotated[str | None, typer.Option(help="Kept with the switch.")] = None,
     state: State = DEFAULT_STATE,
@@ -34,7 +34,7 @@ def restore(
     **Examples**
 
     - `tidegate restore data_import_enabled`
-    - `tidegate restore data_import_enabled --cause breaker:imports`
+    - `tidegate restore data_import_enabled --cause breaker:data_import`
     """
     given = (("variant", variant), ("cause", cause), ("reason", reason))
     body = {name: value for name, value in given if value is not None}
