@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from aiokafka.errors import KafkaError
 
+from shared.definition_error import DefinitionError
 from shared.kafka import Publisher
 from shared.messages import Breaker, Flag, Metric, Rule
 from shared.postgres import RETRYABLE, Pool
@@ -38,13 +39,6 @@ class Outcome(Enum):
     UNCHANGED = "unchanged"
 
 
-class SpecTooLargeError(Exception):
-    """The spec has more than `MAX_SPEC` bytes."""
-
-    def __init__(self) -> None:
-        super().__init__(f"a spec may have at most {MAX_SPEC} bytes")
-
-
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A definition as it is in force."""
@@ -53,6 +47,16 @@ class Stored:
     key: str
     version: int
     spec: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """As every service's REST shows it."""
+        return {"key": self.key, "version": self.version, "spec": dict(self.spec)}
+
+
+def check_size(spec: object) -> None:
+    """Raises DefinitionError if the spec has more than `MAX_SPEC` bytes."""
+    if len(msgspec.json.encode(spec)) > MAX_SPEC:
+        raise DefinitionError("spec", f"a spec may have at most {MAX_SPEC} bytes")
 
 
 class DefinitionStore(Generic[T]):
@@ -94,10 +98,9 @@ class DefinitionStore(Generic[T]):
         `floor` is the version that consumers already have: above the stored one if Postgres was restored from a
         backup or made anew. They ignore whatever is not above it, so the new version is.
 
-        Returns what happened and the version in force. Raises SpecTooLargeError, or what `RETRYABLE` lists.
+        Returns what happened and the version in force. Raises DefinitionError, or what `RETRYABLE` lists.
         """
-        if len(msgspec.json.encode(spec)) > MAX_SPEC:
-            raise SpecTooLargeError
+        check_size(spec)
         async with self._pool.acquire() as connection, connection.transaction():
             # Of several that create it at once one inserts; the others wait for it here and then see its row.
             version: int | None = await connection.fetchval(

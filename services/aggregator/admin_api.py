@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Response
 
 from services.aggregator.definitions import Definitions
-from shared.definition_error import DefinitionError
-from shared.definitions import Outcome, Stored
+from shared.definition_routes import answer_put
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
 
@@ -78,18 +77,12 @@ def metric_routes(definitions: Definitions) -> APIRouter:
     @routes.put("/{key}", summary="Define metric", responses={201: {"description": "Created"}})
     async def put_metric(key: Key, spec: _Spec, asker: _Asker, response: Response) -> dict[str, Any]:
         """Defines a metric, valid from the next batch. A change makes a new version, which starts at zero."""
-        try:
-            outcome, version = await definitions.put(asker.organisation, key, spec)
-        except DefinitionError as error:
-            raise Problem(422, "definition_invalid", str(error), extra={"place": error.place}) from None
-        if outcome is Outcome.CREATED:
-            response.status_code = 201
-        return {"key": key, "version": version, "status": outcome.value}
+        return await answer_put(response, key, definitions.put(asker.organisation, key, spec))
 
     @routes.get("", summary="List metric definitions")
     async def list_metrics(asker: _Asker) -> list[dict[str, Any]]:
         """In order of their keys."""
-        return [_body(stored) for stored in await definitions.stored(asker.organisation)]
+        return [stored.as_json() for stored in await definitions.stored(asker.organisation)]
 
     @routes.get("/{key}", summary="Get metric definition")
     async def get_metric_definition(key: Key, asker: _Asker) -> dict[str, Any]:
@@ -104,7 +97,3 @@ def metric_routes(definitions: Definitions) -> APIRouter:
 
 def metric_unknown(key: str) -> Problem:
     return Problem(404, "metric_unknown", f"no metric {key!r}; define it with PUT /api/v1/admin/metrics/{key}")
-
-
-def _body(stored: Stored) -> dict[str, Any]:
-    return {"key": stored.key, "version": stored.version, "spec": dict(stored.spec)}

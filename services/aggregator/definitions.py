@@ -6,8 +6,7 @@ from typing import Any
 
 from services.aggregator.domain.metrics import Definition, canonical, parse_definition
 from shared import topics
-from shared.definition_error import DefinitionError
-from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError, Stored
+from shared.definitions import DefinitionStore, Outcome, Stored
 from shared.kafka import Publisher
 from shared.messages import Metric
 from shared.postgres import Pool
@@ -28,10 +27,7 @@ class Definitions:
     async def put(self, organisation: str, key: str, spec: Any) -> tuple[Outcome, int]:
         """Returns what happened and the version in force. Raises DefinitionError, or what `RETRYABLE` lists."""
         parse_definition(organisation, key, 1, spec)
-        try:
-            return await self._store.put(organisation, key, spec)
-        except SpecTooLargeError as error:
-            raise DefinitionError("spec", str(error)) from None
+        return await self._store.put(organisation, key, spec)
 
     async def get(self, organisation: str, key: str) -> tuple[Definition, dict[str, Any]] | None:
         stored = await self._store.get(organisation, key)

@@ -18,8 +18,8 @@ from services.alerting.examples import BreakerSpec, RuleSpec
 from services.alerting.guard import Guard, breaker_of, group_of
 from services.alerting.store.states import StateStore
 from shared.clock import to_iso
-from shared.definition_error import DefinitionError
-from shared.definitions import Outcome, Stored
+from shared.definition_routes import answer_put
+from shared.definitions import Stored
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
 from shared.messages import Breaker, Rule
@@ -44,11 +44,11 @@ def rule_routes(rules: Definitions[Rule], states: StateStore, guard: Guard) -> A
     @routes.put("/{key}", summary="Apply rule")
     async def put_rule(key: _Key, spec: RuleSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the rule what the spec says. `enabled: false` ends it: what fires is resolved."""
-        return await _put(rules, who, key, spec, response)
+        return await answer_put(response, key, rules.put(who.organisation, key, spec))
 
     @routes.get("", summary="List rules")
     async def list_rules(who: _Who) -> list[dict[str, Any]]:
-        return [_shown(stored) for stored in await rules.all(who.organisation)]
+        return [stored.as_json() for stored in await rules.all(who.organisation)]
 
     @routes.get("/{key}", summary="Show rule")
     async def get_rule(key: _Key, who: _Who) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def rule_routes(rules: Definitions[Rule], states: StateStore, guard: Guard) -> A
         problem = None if watch is None or watch.problem is None else watch.problem.value
         if watch is not None and watch.overflowed:
             problem = "there are more groups than one rule follows; the rest is not watched"
-        return {**_shown(stored), "problem": problem, "groups": groups, "transitions": transitions}
+        return {**stored.as_json(), "problem": problem, "groups": groups, "transitions": transitions}
 
     return routes
 
@@ -92,11 +92,11 @@ def breaker_routes(breakers: Definitions[Breaker], states: StateStore, guard: Gu
     @routes.put("/{key}", summary="Apply breaker")
     async def put_breaker(key: _Key, spec: BreakerSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the breaker what the spec says. `enabled: false` closes it and lets go of its flag."""
-        return await _put(breakers, who, key, spec, response)
+        return await answer_put(response, key, breakers.put(who.organisation, key, spec))
 
     @routes.get("", summary="List breakers")
     async def list_breakers(who: _Who) -> list[dict[str, Any]]:
-        return [_shown(stored) for stored in await breakers.all(who.organisation)]
+        return [stored.as_json() for stored in await breakers.all(who.organisation)]
 
     @routes.get("/{key}", summary="Show breaker")
     async def get_breaker(key: _Key, who: _Who) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def breaker_routes(breakers: Definitions[Breaker], states: StateStore, guard: Gu
         state = BreakerState() if row is None else msgspec.convert(row.state, BreakerState)
         watch = guard.breakers.get((who.organisation, stored.key))
         return {
-            **_shown(stored),
+            **stored.as_json(),
             "state": state.position.value,
             "since": None if row is None else to_iso(state.since),
             "attempts": state.attempts,
@@ -138,18 +138,6 @@ def breaker_routes(breakers: Definitions[Breaker], states: StateStore, guard: Gu
         }
 
     return routes
-
-
-async def _put(
-    definitions: Definitions[Any], who: Principal, key: str, spec: dict[str, Any], response: Response
-) -> dict[str, Any]:
-    try:
-        outcome, version = await definitions.put(who.organisation, key, spec)
-    except DefinitionError as error:
-        raise Problem(422, "definition_invalid", str(error), extra={"place": error.place}) from None
-    if outcome is Outcome.CREATED:
-        response.status_code = 201
-    return {"key": key, "version": version, "status": outcome.value}
 
 
 async def _known(definitions: Definitions[Any], who: Principal, key: str) -> Stored:
@@ -173,7 +161,3 @@ async def _transitions(states: StateStore, organisation: str, kind: str, key: st
         }
         for t in await states.transitions(organisation, kind, key, _TRANSITIONS)
     ]
-
-
-def _shown(stored: Stored) -> dict[str, Any]:
-    return {"key": stored.key, "version": stored.version, "spec": dict(stored.spec)}

@@ -8,13 +8,13 @@ from typing import Any
 
 from services.alerting.channels.spec import (
     Channel,
-    ChannelSpecError,
     check_key,
     parse_channel,
     with_kept_secrets,
     without_secrets,
 )
 from shared.clock import from_datetime, to_iso
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome
 from shared.postgres import Pool
 
@@ -52,13 +52,13 @@ class ChannelStore:
         self._pool = pool
 
     async def put(self, organisation: str, key: str, spec: object) -> tuple[Outcome, int]:
-        """Returns what happened and the version in force. Raises ChannelSpecError.
+        """Returns what happened and the version in force. Raises DefinitionError.
 
         What waits for a channel that has changed is tried at once: the change may be what it waited for.
         """
         check_key(key)
         if not isinstance(spec, Mapping):
-            raise ChannelSpecError("spec", "must be an object")
+            raise DefinitionError("spec", "must be an object")
         async with self._pool.acquire() as connection, connection.transaction():
             present = await connection.fetchrow(
                 "SELECT version, spec FROM alerting.channels WHERE organisation = $1 AND key = $2 FOR NO KEY UPDATE",

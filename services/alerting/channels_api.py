@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, Path, Response
 from services.alerting.channel_store import ChannelStore, StoredChannel
 from services.alerting.channels.attempt import Outcome
 from services.alerting.channels.sender import Sender
-from services.alerting.channels.spec import ChannelSpecError, PagerDutyChannel
+from services.alerting.channels.spec import PagerDutyChannel
 from services.alerting.domain.notification import Action, Notification
 from services.alerting.examples import ChannelSpec
 from shared import definitions
 from shared.clock import Clock
+from shared.definition_routes import answer_put
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
 
@@ -30,15 +31,10 @@ def channel_routes(store: ChannelStore, sender: Sender, clock: Clock, wake: Call
     @routes.put("/{key}", summary="Apply channel")
     async def put_channel(key: _Key, spec: ChannelSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the channel what the spec says. A secret given as `***` stays as it is."""
-        try:
-            outcome, version = await store.put(who.organisation, key, spec)
-        except ChannelSpecError as error:
-            raise Problem(422, "definition_invalid", str(error), extra={"place": error.place}) from None
-        if outcome is definitions.Outcome.CREATED:
-            response.status_code = 201
-        if outcome is not definitions.Outcome.UNCHANGED:
+        answer = await answer_put(response, key, store.put(who.organisation, key, spec))
+        if answer["status"] != definitions.Outcome.UNCHANGED.value:
             wake()
-        return {"key": key, "version": version, "status": outcome.value}
+        return answer
 
     @routes.get("", summary="List channels")
     async def list_channels(who: _Who) -> list[dict[str, Any]]:

@@ -9,8 +9,7 @@ from services.alerting.domain.breaker import parse_breaker
 from services.alerting.domain.rule import parse_rule
 from services.alerting.domain.spec import canonical
 from shared import topics
-from shared.definition_error import DefinitionError
-from shared.definitions import DefinitionStore, Outcome, SpecTooLargeError, Stored
+from shared.definitions import DefinitionStore, Outcome, Stored
 from shared.kafka import Publisher
 from shared.messages import Breaker, Rule
 from shared.postgres import Pool
@@ -40,10 +39,7 @@ class Definitions(Generic[T]):
     async def put(self, organisation: str, key: str, spec: Any) -> tuple[Outcome, int]:
         """Returns what happened and the version in force. Raises DefinitionError."""
         self._check(organisation, key, 1, spec)
-        try:
-            return await self._store.put(organisation, key, spec)
-        except SpecTooLargeError as error:
-            raise DefinitionError("spec", str(error)) from None
+        return await self._store.put(organisation, key, spec)
 
     async def get(self, organisation: str, key: str) -> Stored | None:
         return await self._store.get(organisation, key)

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Body, Depends, Path, Response
 
 from services.assignment.flag_store import FlagStore, KeyTakenError
 from services.assignment.schemas import Key
-from shared.definition_error import DefinitionError
-from shared.definitions import Outcome, Stored
+from shared.definition_routes import answer_put
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
 
@@ -44,28 +43,19 @@ def flag_routes(flags: FlagStore) -> APIRouter:
     async def put_flag(key: Annotated[Key, Path()], spec: _Spec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the flag what the spec says; sent again, it changes nothing. Flags and experiments share keys."""
         try:
-            outcome, version = await flags.put(who.organisation, key, spec)
-        except DefinitionError as error:
-            raise Problem(422, "definition_invalid", str(error), extra={"place": error.place}) from None
+            return await answer_put(response, key, flags.put(who.organisation, key, spec))
         except KeyTakenError as error:
             raise Problem(409, "key_taken", str(error)) from None
-        if outcome is Outcome.CREATED:
-            response.status_code = 201
-        return {"key": key, "version": version, "status": outcome.value}
 
     @routes.get("", summary="List flags")
     async def list_flags(who: _Who) -> Sequence[Mapping[str, Any]]:
-        return [_body(flag) for flag in await flags.all(who.organisation)]
+        return [flag.as_json() for flag in await flags.all(who.organisation)]
 
     @routes.get("/{key}", summary="Get flag")
     async def get_flag(key: str, who: _Who) -> Mapping[str, Any]:
         found = await flags.get(who.organisation, key)
         if found is None:
             raise Problem(404, "flag_not_found", f"there is no flag {key!r}")
-        return _body(found)
+        return found.as_json()
 
     return routes
-
-
-def _body(flag: Stored) -> dict[str, Any]:
-    return {"key": flag.key, "version": flag.version, "spec": dict(flag.spec)}

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from services.assignment.copies import Copy, caught_up
 from services.assignment.domain.flags import canonical, parse_flag
-from shared.definition_error import DefinitionError
-from shared.definitions import MAX_SPEC, DefinitionStore, Outcome, Stored
+from shared.definitions import DefinitionStore, Outcome, Stored, check_size
 from shared.kafka import Publisher
 from shared.messages import Flag
 from shared.postgres import Pool
@@ -47,8 +44,7 @@ class FlagStore:
         Raises DefinitionError, KeyTakenError, or what `RETRYABLE` lists.
         """
         parse_flag(organisation, key, 1, spec)
-        if len(msgspec.json.encode(spec)) > MAX_SPEC:  # before the name is taken
-            raise DefinitionError("spec", f"may have at most {MAX_SPEC} bytes")
+        check_size(spec)  # before the name is taken
         await self._take_name(organisation, key)
         stored = await self._store.put(organisation, key, spec, floor=self._published(organisation, key))
         await caught_up(self._copy)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from services.alerting.channels.text import MAX_URL
+from shared.definition_error import DefinitionError
 
 HIDDEN = "***"
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
@@ -31,14 +32,6 @@ _MAX_SECRET = 1_000
 _SECRETS = {"slack": ("url",), "pagerduty": ("routing_key",), "email": ("password",)}
 _DESTINATIONS = {"slack": (), "pagerduty": ("url",), "email": ("host", "port", "tls")}
 """A kept secret goes to no other place than the one it was given for."""
-
-
-class ChannelSpecError(Exception):
-    """`place` is the path of the faulty part (`spec.to[1]`), the text says what it must be, without its value."""
-
-    def __init__(self, place: str, what: str) -> None:
-        super().__init__(f"{place}: {what}")
-        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +87,17 @@ def type_of(channel: Channel) -> str:
 
 
 def check_key(key: str) -> None:
-    """Raises ChannelSpecError."""
+    """Raises DefinitionError."""
     if not _KEY.fullmatch(key):
-        raise ChannelSpecError(
+        raise DefinitionError(
             "key", "1 to 128 letters, digits, '_', '.', ':' or '-', starting with a letter or digit"
         )
 
 
 def parse_channel(spec: object) -> Channel:
-    """Checks `spec` and returns what it means. Raises ChannelSpecError."""
+    """Checks `spec` and returns what it means. Raises DefinitionError."""
     if not isinstance(spec, Mapping):
-        raise ChannelSpecError("spec", "must be an object")
+        raise DefinitionError("spec", "must be an object")
     match spec.get("type"):
         case "slack":
             return _slack(spec)
@@ -112,13 +105,13 @@ def parse_channel(spec: object) -> Channel:
             return _pagerduty(spec)
         case "email":
             return _email(spec)
-    raise ChannelSpecError("spec.type", "must be slack, pagerduty or email")
+    raise DefinitionError("spec.type", "must be slack, pagerduty or email")
 
 
 def with_kept_secrets(spec: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:
     """The spec with the stored secret wherever it says `***`, and without fields that are null.
 
-    Raises ChannelSpecError if there is none, or if it would go to another place than before.
+    Raises DefinitionError if there is none, or if it would go to another place than before.
     """
     complete = {name: value for name, value in spec.items() if value is not None}
     kind = complete.get("type")
@@ -128,10 +121,10 @@ def with_kept_secrets(spec: Mapping[str, Any], stored: Mapping[str, Any] | None)
         if complete.get(name) != HIDDEN:
             continue
         if stored is None or stored.get("type") != kind or name not in stored:
-            raise ChannelSpecError(f"spec.{name}", f"{HIDDEN} keeps what is stored, but nothing is")
+            raise DefinitionError(f"spec.{name}", f"{HIDDEN} keeps what is stored, but nothing is")
         moved = [place for place in _DESTINATIONS[kind] if complete.get(place) != stored.get(place)]
         if moved:
-            raise ChannelSpecError(f"spec.{name}", f"must be given again, because {' and '.join(moved)} changes")
+            raise DefinitionError(f"spec.{name}", f"must be given again, because {' and '.join(moved)} changes")
         complete[name] = stored[name]
     return complete
 
@@ -145,7 +138,7 @@ def _slack(spec: Mapping[str, Any]) -> SlackChannel:
     _refuse_unknown(spec, {"type", "url", "channel"})
     channel = spec.get("channel")
     if channel is not None and not (isinstance(channel, str) and _SLACK_CHANNEL.fullmatch(channel)):
-        raise ChannelSpecError("spec.channel", "must be a name such as #import-alerts")
+        raise DefinitionError("spec.channel", "must be a name such as #import-alerts")
     return SlackChannel(_url(spec.get("url"), "spec.url"), channel)
 
 
@@ -153,7 +146,7 @@ def _pagerduty(spec: Mapping[str, Any]) -> PagerDutyChannel:
     _refuse_unknown(spec, {"type", "routing_key", "url"})
     key = spec.get("routing_key")
     if not isinstance(key, str) or not _ROUTING_KEY.fullmatch(key):
-        raise ChannelSpecError("spec.routing_key", "must be an integration key: 32 letters and digits")
+        raise DefinitionError("spec.routing_key", "must be an integration key: 32 letters and digits")
     url = spec.get("url")
     return PagerDutyChannel(key, PAGERDUTY_URL if url is None else _url(url, "spec.url"))
 
@@ -162,7 +155,7 @@ def _email(spec: Mapping[str, Any]) -> EmailChannel:
     _refuse_unknown(spec, {"type", "host", "port", "tls", "username", "password", "from", "to"})
     host, tls = spec.get("host"), spec.get("tls")
     if not isinstance(host, str) or not _HOST.fullmatch(host):
-        raise ChannelSpecError("spec.host", "must be a host name or address")
+        raise DefinitionError("spec.host", "must be a host name or address")
     mode: Tls
     match tls:
         case "none":
@@ -172,15 +165,15 @@ def _email(spec: Mapping[str, Any]) -> EmailChannel:
         case "tls":
             mode = "tls"
         case _:
-            raise ChannelSpecError("spec.tls", "must be none, starttls or tls")
+            raise DefinitionError("spec.tls", "must be none, starttls or tls")
     port = spec.get("port")
     if port is None:
         port = _PORTS[mode]
     if type(port) is not int or not 1 <= port <= 65535:
-        raise ChannelSpecError("spec.port", "must be a port number")
+        raise DefinitionError("spec.port", "must be a port number")
     username, password = _credential(spec, "username"), _credential(spec, "password")
     if (username is None) is not (password is None):
-        raise ChannelSpecError(f"spec.{'username' if username is None else 'password'}", "one needs the other")
+        raise DefinitionError(f"spec.{'username' if username is None else 'password'}", "one needs the other")
     return EmailChannel(
         host=host,
         port=port,
@@ -194,7 +187,7 @@ def _email(spec: Mapping[str, Any]) -> EmailChannel:
 
 def _recipients(spec: object) -> tuple[Address, ...]:
     if not isinstance(spec, list | tuple) or not 1 <= len(spec) <= _MAX_RECIPIENTS:
-        raise ChannelSpecError("spec.to", f"must be a list of 1 to {_MAX_RECIPIENTS} addresses")
+        raise DefinitionError("spec.to", f"must be a list of 1 to {_MAX_RECIPIENTS} addresses")
     return tuple(_address(one, f"spec.to[{i}]") for i, one in enumerate(spec))
 
 
@@ -202,11 +195,11 @@ def _address(spec: object, place: str) -> Address:
     """`name@host` or `Some Name <name@host>`."""
     what = "must be an ASCII address such as oncall@example.com, or a name and the address in angle brackets"
     if not isinstance(spec, str) or len(spec) > 500 or not spec.isprintable():
-        raise ChannelSpecError(place, what)
+        raise DefinitionError(place, what)
     named = _NAMED_ADDRESS.fullmatch(spec)
     name, address = (named["name"].strip(' "'), named["address"]) if named else ("", spec)
     if not _ADDRESS.fullmatch(address):
-        raise ChannelSpecError(place, what)
+        raise DefinitionError(place, what)
     return Address(display_name=name, addr_spec=address)
 
 
@@ -219,15 +212,15 @@ def _url(spec: object, place: str) -> str:
         or not spec.isprintable()
         or " " in spec
     ):
-        raise ChannelSpecError(place, what)
+        raise DefinitionError(place, what)
     try:
         parts = urlsplit(spec)
         port = parts.port
     except ValueError:
-        raise ChannelSpecError(place, what) from None
+        raise DefinitionError(place, what) from None
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host) or port == 0 or "@" in parts.netloc:
-        raise ChannelSpecError(place, what)
+        raise DefinitionError(place, what)
     return spec
 
 
@@ -236,11 +229,11 @@ def _credential(spec: Mapping[str, Any], name: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_SECRET or not value.isprintable():
-        raise ChannelSpecError(f"spec.{name}", f"must be a text of 1 to {_MAX_SECRET} printable characters")
+        raise DefinitionError(f"spec.{name}", f"must be a text of 1 to {_MAX_SECRET} printable characters")
     return value
 
 
 def _refuse_unknown(spec: Mapping[str, Any], known: set[str]) -> None:
     for name in spec:
         if name not in known:
-            raise ChannelSpecError(f"spec.{name}", f"unknown; known are {', '.join(sorted(known))}")
+            raise DefinitionError(f"spec.{name}", f"unknown; known are {', '.join(sorted(known))}")

@@ -11,9 +11,9 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from examples.imports.receivers import Fault, Receivers
-from services.alerting.channels.spec import ChannelSpecError
 from services.alerting.channels_api import channel_routes
 from shared.clock import system_clock
+from shared.definition_error import DefinitionError
 from shared.definitions import Outcome
 from shared.http import new_api, service_app
 from shared.keys import KeyRing, describe_key, new_key
@@ -116,5 +116,5 @@ async def test_a_kept_secret_stays_and_moves_to_no_other_host(world: World) -> N
     assert stored is not None
     assert stored.channel.secrets == ("correct horse",)
     assert stored.as_json()["spec"]["password"] == "***"
-    with pytest.raises(ChannelSpecError, match="must be given again"):
+    with pytest.raises(DefinitionError, match="must be given again"):
         await world.store.put(world.organisation, "mail", hidden | {"host": "evil.example"})

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from services.alerting.channels.spec import (
     PAGERDUTY_URL,
-    ChannelSpecError,
     EmailChannel,
     PagerDutyChannel,
     check_key,
@@ -20,6 +19,7 @@ from services.alerting.channels.spec import (
     without_secrets,
 )
 from services.alerting.channels.text import redacted
+from shared.definition_error import DefinitionError
 from tests.unit.alerting.channels.builders import ROUTING_KEY, mail, pagerduty, slack
 
 SLACK = {"type": "slack", "url": "https://hooks.slack.com/services/T00/B00/abcdefghijkl"}
@@ -77,20 +77,20 @@ FAULTS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("spec", "place"), FAULTS, ids=[f"{n}-{place}" for n, (_, place) in enumerate(FAULTS)])
 def test_a_fault_is_refused_with_its_place(spec: Any, place: str) -> None:
-    with pytest.raises(ChannelSpecError) as caught:
+    with pytest.raises(DefinitionError) as caught:
         parse_channel(spec)
     assert caught.value.place == place
 
 
 def test_a_fault_does_not_repeat_what_was_sent() -> None:
-    with pytest.raises(ChannelSpecError) as caught:
+    with pytest.raises(DefinitionError) as caught:
         parse_channel(SLACK | {"url": "hooks.slack.com/services/secret"})
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", "-a", "a b", "a" * 129, "ä", "a\n"])
 def test_odd_keys_are_refused(key: str) -> None:
-    with pytest.raises(ChannelSpecError, match=r"^key"):
+    with pytest.raises(DefinitionError, match=r"^key"):
         check_key(key)
 
 
@@ -125,18 +125,18 @@ def test_secrets_are_hidden_and_kept(spec: dict[str, Any], secret: str) -> None:
     assert spec[secret] not in str(hidden)
     assert spec[secret] not in repr(parse_channel(spec))
     assert with_kept_secrets(hidden, spec) == spec
-    with pytest.raises(ChannelSpecError, match=secret):
+    with pytest.raises(DefinitionError, match=secret):
         with_kept_secrets(hidden, None)
-    with pytest.raises(ChannelSpecError, match=secret):
+    with pytest.raises(DefinitionError, match=secret):
         with_kept_secrets(hidden, {"type": "another"})
 
 
 def test_a_kept_secret_goes_to_no_other_place() -> None:
     stored = EMAIL | {"username": "u", "password": "correct horse"}
     for change in ({"host": "evil.example"}, {"port": 2525}, {"tls": "none"}):
-        with pytest.raises(ChannelSpecError, match=r"spec.password: must be given again"):
+        with pytest.raises(DefinitionError, match=r"spec.password: must be given again"):
             with_kept_secrets(stored | {"password": "***"} | change, stored)
-    with pytest.raises(ChannelSpecError, match=r"spec.routing_key: must be given again"):
+    with pytest.raises(DefinitionError, match=r"spec.routing_key: must be given again"):
         with_kept_secrets(PAGERDUTY | {"routing_key": "***", "url": "https://evil.example"}, PAGERDUTY)
 
 
@@ -163,7 +163,7 @@ _FIELDS = ["url", "channel", "routing_key", "host", "port", "tls", "username", "
 def test_any_json_is_a_channel_or_has_a_fault(spec: dict[str, Any], changes: dict[str, Any]) -> None:
     try:
         channel = parse_channel(with_kept_secrets(spec | changes, spec))
-    except ChannelSpecError as error:
+    except DefinitionError as error:
         place = error.place
     else:
         place = f"spec.type={type_of(channel)}"
