@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry
 from services.aggregator.admin_api import Key, metric_routes, metric_unknown
 from services.aggregator.definitions import Definitions
 from services.aggregator.domain.event import EARLIEST
-from services.aggregator.domain.metrics import Definition, percentile_of
-from services.aggregator.domain.readout import Reading, read, read_streak
+from services.aggregator.domain.kinds.kind import Reading, percentile_of
+from services.aggregator.domain.kinds.measured import Value
+from services.aggregator.domain.kinds.streak import Streak
+from services.aggregator.domain.metrics import Definition
 from services.aggregator.queries import TOTAL, WIDTHS, Queries
 from services.aggregator.recent_events import RecentEvents
 from shared import topics
@@ -69,7 +71,7 @@ def new_routes(definitions: Definitions, queries: Queries, recent: RecentEvents,
         else:
             wanted = [d for d in await definitions.all(asker.organisation) if _has_windows(d, time_window)]
             if aggregation_type is not None:
-                wanted = [d for d in wanted if _can_read(d, aggregation_type)]
+                wanted = [d for d in wanted if d.kind.can_read(aggregation_type)]
         return [
             item
             for definition in wanted
@@ -170,12 +172,12 @@ async def _windows(
     until: datetime,
     limit: int,
 ) -> list[dict[str, Any]]:
-    wanted = _wanted(definition, aggregation)
-    if definition.streak is not None:
+    wanted, kind = _wanted(definition, aggregation), definition.kind
+    if isinstance(kind, Streak):
         return [
             item
-            for group, run in await queries.streaks(definition)
-            for item in _items(definition, TOTAL, None, group, read_streak(run, wanted))
+            for group, run in await queries.streaks(definition, kind)
+            for item in _items(definition, TOTAL, None, group, kind.read(run, wanted))
         ]
     items: list[dict[str, Any]] = []
     starts: set[datetime | None] = set()
@@ -183,7 +185,7 @@ async def _windows(
         starts.add(window.start)
         if len(starts) > limit:
             break
-        items.extend(_items(definition, width, window.start, window.group, read(definition, window.cells, wanted)))
+        items.extend(_items(definition, width, window.start, window.group, kind.read(window.cells, wanted)))
     return items
 
 
@@ -210,34 +212,21 @@ def _items(
 
 
 def _wanted(definition: Definition, aggregation: str | None) -> tuple[str, ...]:
+    kind = definition.kind
     if aggregation is None:
-        return definition.aggregations
-    if not _can_read(definition, aggregation):
-        if percentile_of(aggregation) is not None and definition.type == "value":
+        return kind.aggregations
+    if not kind.can_read(aggregation):
+        if percentile_of(aggregation) is not None and isinstance(kind, Value):
             hint = "percentiles need a histogram: add one to the metric's aggregations"
         else:
-            hint = f"it has {', '.join(_readable(definition))}"
+            hint = f"it has {', '.join(kind.readable)}"
         raise Problem(422, "aggregation_unknown", f"{definition.key} has no aggregation {aggregation!r}; {hint}")
     return (aggregation,)
 
 
 def _has_windows(definition: Definition, width: str | None) -> bool:
     """A streak has the one of all time."""
-    return definition.streak is None or width in (None, TOTAL)
-
-
-def _can_read(definition: Definition, aggregation: str) -> bool:
-    """A histogram gives percentiles of any rank."""
-    return aggregation in _readable(definition) or (definition.sketched and percentile_of(aggregation) is not None)
-
-
-def _readable(definition: Definition) -> tuple[str, ...]:
-    """What a definition names, and the simple aggregations of its type."""
-    if definition.streak is not None or definition.journey is not None:
-        return definition.aggregations
-    simple = {"count": ("count",), "ratio": ("avg", "count"), "value": ("count", "sum", "avg", "min", "max")}
-    percentiles = tuple(a for a in definition.aggregations if percentile_of(a) is not None)
-    return tuple(dict.fromkeys((*simple[definition.type], *percentiles)))
+    return not isinstance(definition.kind, Streak) or width in (None, TOTAL)
 
 
 def _pipeline(number: int, end: int, shard: dict[str, Any] | None) -> dict[str, Any]:

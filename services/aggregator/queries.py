@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from services.aggregator.domain.kinds.kind import LED, Cell, Part
+from services.aggregator.domain.kinds.streak import Run, Streak, joined
 from services.aggregator.domain.metrics import Definition
-from services.aggregator.domain.readout import Cell, Part
-from services.aggregator.domain.streaks import Run, joined
 from shared.postgres import Pool
 
 WIDTHS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400}
@@ -28,20 +28,20 @@ class Window:
 
 
 _MINUTES = """
-    SELECT s.component, m.minute AS start, m.group_key, m.n, m.sum, m.min, m.max, m.sketch
+    SELECT s.component, m.minute AS start, m.group_key, m.n, m.sum, m.sum_squares, m.min, m.max, m.sketch
     FROM window_minutes m JOIN window_series s ON s.id = m.series_id
     WHERE s.organisation = $1 AND s.metric = $2 AND s.version = $3 AND m.minute >= $4 AND m.minute < $5
 """
 
 # Rolled rows for what is closed, minutes for what is not: one statement, so one snapshot of both.
 _ROLLED = """
-    SELECT s.component, r.start, r.group_key, r.n, r.sum, r.min, r.max, r.sketch
+    SELECT s.component, r.start, r.group_key, r.n, r.sum, r.sum_squares, r.min, r.max, r.sketch
     FROM window_rolls r JOIN window_series s ON s.id = r.series_id
     WHERE s.organisation = $1 AND s.metric = $2 AND s.version = $3 AND r.width = $6
       AND r.start >= $4 AND r.start < $5
     UNION ALL
     SELECT s.component, date_bin(make_interval(secs => $6::int), m.minute, 'epoch'::timestamptz), m.group_key,
-           m.n, m.sum, m.min, m.max, m.sketch
+           m.n, m.sum, m.sum_squares, m.min, m.max, m.sketch
     FROM window_minutes m JOIN window_series s ON s.id = m.series_id JOIN shards h ON h.shard = m.shard
     WHERE s.organisation = $1 AND s.metric = $2 AND s.version = $3
       AND m.minute >= greatest($4, to_timestamp(h.rolled_through / 1000000))
@@ -63,23 +63,22 @@ class Queries:
             seconds = WIDTHS["1d"] if width == TOTAL else WIDTHS[width]
             rows = await self._pool.fetch(_ROLLED, *names, begin, end, seconds)
         found: dict[tuple[datetime | None, tuple[str | None, ...]], dict[Part, Cell]] = {}
-        for component, start, group_key, n, total, low, high, raw in rows:
+        for component, start, group_key, n, total, squares, low, high, raw in rows:
             group = tuple(msgspec.json.decode(group_key))
             name = ""
-            if definition.journey is not None:
+            if component in LED:
                 name, *rest = group
                 group = tuple(rest)
             cells = found.setdefault((None if width == TOTAL else start, group), {})
-            cells.setdefault((component, name), Cell()).add(n, int(total), low, high, raw)
+            cells.setdefault((component, name), Cell()).add(n, int(total), int(squares), low, high, raw)
         # A journey that moved away may leave nothing but zeros behind.
         windows = [Window(*place, cells) for place, cells in found.items() if any(c.n for c in cells.values())]
         windows.sort(key=lambda w: [g or "" for g in w.group])
         windows.sort(key=lambda w: w.start.timestamp() if w.start else 0.0, reverse=True)
         return windows
 
-    async def streaks(self, definition: Definition) -> list[tuple[tuple[str | None, ...], Run]]:
+    async def streaks(self, definition: Definition, streak: Streak) -> list[tuple[tuple[str | None, ...], Run]]:
         """Each group's run over all shards, by group."""
-        assert definition.streak is not None
         rows = await self._pool.fetch(
             "SELECT t.group_key, t.latest_success, t.failures, t.n FROM streaks t "
             "JOIN window_series s ON s.id = t.series_id "
@@ -91,10 +90,7 @@ class Queries:
         runs: dict[str, list[Run]] = defaultdict(list)
         for group, success, failures, n in rows:
             runs[group].append(Run(success, tuple(failures), n))
-        found = [
-            (tuple(msgspec.json.decode(group)), joined(parts, definition.streak.length))
-            for group, parts in runs.items()
-        ]
+        found = [(tuple(msgspec.json.decode(group)), joined(parts, streak.length)) for group, parts in runs.items()]
         return sorted(found, key=lambda item: [g or "" for g in item[0]])
 
     async def series_totals(self, definition: Definition) -> dict[str, dict[str, int]]:
@@ -109,7 +105,7 @@ class Queries:
             definition.version,
         )
         none = {"counted": 0, "late": 0, "duplicates": 0, "invalid": 0}
-        totals: dict[str, dict[str, int]] = {c: dict(none) for c in definition.components if c != "step"}
+        totals: dict[str, dict[str, int]] = {c: dict(none) for c in definition.kind.components if c != "step"}
         for row in rows:
             totals[row["component"]] = {name: row[name] for name in none}
         return totals

@@ -22,7 +22,7 @@ from functools import partial
 
 from aiokafka.errors import KafkaError
 
-from services.aggregator.domain.journeys import Outcome
+from services.aggregator.domain.kinds.journey import Outcome
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
 from services.aggregator.listeners import Listeners
 from services.aggregator.store.shards import ShardRow, mark_published

@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+from services.aggregator.domain.kinds.streak import Streak
 from services.aggregator.domain.metrics import parse_definition
-from services.aggregator.domain.readout import read, read_streak
 from services.aggregator.queries import Queries
 from shared import topics
 from shared.clock import HOUR, SECOND, system_clock, to_datetime
@@ -50,13 +50,14 @@ Readings = dict[str, dict[str, float | int | None]]
 async def journeys(postgres: str, organisation: str, spec: dict[str, Any] | None = None) -> Readings:
     """Group's first value → aggregation → value, over all time."""
     definition = parse_definition(organisation, "journey", 1, spec or JOURNEY)
+    kind = definition.kind
+    assert not isinstance(kind, Streak)
     pool = await create_pool(postgres, name="test", schema="aggregator")
     try:
         end = to_datetime(system_clock() + 48 * HOUR)
         windows = await Queries(pool).windows(definition, "total", to_datetime(0), end)
         return {
-            str(w.group[0]): {r.aggregation: r.value for r in read(definition, w.cells, definition.aggregations)}
-            for w in windows
+            str(w.group[0]): {r.aggregation: r.value for r in kind.read(w.cells, kind.aggregations)} for w in windows
         }
     finally:
         await pool.close()
@@ -65,13 +66,15 @@ async def journeys(postgres: str, organisation: str, spec: dict[str, Any] | None
 async def streak(postgres: str, organisation: str) -> tuple[int, int]:
     """Present length and n."""
     definition = parse_definition(organisation, "streak", 1, STREAK)
+    kind = definition.kind
+    assert isinstance(kind, Streak)
     pool = await create_pool(postgres, name="test", schema="aggregator")
     try:
-        found = await Queries(pool).streaks(definition)
+        found = await Queries(pool).streaks(definition, kind)
         if not found:
             return 0, 0
         ((_, run),) = found
-        length, n = read_streak(run, ("streak", "count"))
+        length, n = kind.read(run, ("streak", "count"))
         return int(length.value or 0), int(n.value or 0)
     finally:
         await pool.close()

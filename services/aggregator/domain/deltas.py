@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.aggregator.domain.journeys import Facts
+from services.aggregator.domain.kinds.journey import Facts
+from services.aggregator.domain.kinds.streak import Run
 from services.aggregator.domain.plan import JourneyPlan, StreakPlan, UnitSeries, WindowSeries
-from services.aggregator.domain.streaks import Run
-from shared.statistics import sketch
+from services.aggregator.domain.states import AnyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class WindowDelta:
     sum_squares: int
     min: int | None
     max: int | None
-    sketch: sketch.Counts
+    state: AnyState | None = None
 
 
 @dataclass(slots=True)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from services.aggregator.domain.batch import Batch
 from services.aggregator.domain.deltas import Deltas, Exposure, UnitlessResult, UnitValues
 from services.aggregator.domain.event import DecodedEvent
+from services.aggregator.domain.frame import Frame, Indices, unit_of
 from services.aggregator.domain.grouping import is_storable
 from services.aggregator.domain.plan import RESULT_SCALE, ExperimentPlan, Plan, UnitSeries, result_series
 from services.aggregator.domain.values import scale_one
-from shared.messages import UnitKind
-
-_UNIT_FIELD: dict[UnitKind, str] = {"user": "user_id", "session": "session_id", "job": "job_id"}
-_MAX_UNIT = 500
-
-
-def unit_of(event: DecodedEvent, kind: UnitKind) -> str | None:
-    """The unit's id; None if the event has none of that kind that can be stored."""
-    unit: str | None = getattr(event, _UNIT_FIELD[kind])
-    return unit if unit and "\x00" not in unit and len(unit) <= _MAX_UNIT else None
 
 
 def _experiment_of(event: DecodedEvent, organisation: str, plan: Plan) -> ExperimentPlan | None:
@@ -25,9 +15,9 @@ def _experiment_of(event: DecodedEvent, organisation: str, plan: Plan) -> Experi
     return plan.experiments.get((organisation, key)) if isinstance(key, str) else None
 
 
-def collect_exposures(deltas: Deltas, batch: Batch, rows: list[int], organisation: str, plan: Plan) -> None:
-    for i in rows:
-        event = batch.events[i]
+def collect_exposures(deltas: Deltas, frame: Frame, rows: Indices, organisation: str, plan: Plan) -> None:
+    for i in rows.tolist():
+        event = frame.events[i]
         experiment = _experiment_of(event, organisation, plan)
         variant = event.properties.get("variant")
         if experiment is None or not isinstance(variant, str) or variant not in experiment.variants:
@@ -40,11 +30,11 @@ def collect_exposures(deltas: Deltas, batch: Batch, rows: list[int], organisatio
         deltas.exposures.append(Exposure(experiment.exposure, unit, variant, event.time))
 
 
-def collect_results(deltas: Deltas, batch: Batch, rows: list[int], organisation: str, plan: Plan) -> None:
+def collect_results(deltas: Deltas, frame: Frame, rows: Indices, organisation: str, plan: Plan) -> None:
     """A result with a unit counts where the unit was exposed; one without counts for the variant it names."""
     by_series: dict[UnitSeries, UnitValues] = {}
-    for i in rows:
-        event = batch.events[i]
+    for i in rows.tolist():
+        event = frame.events[i]
         experiment = _experiment_of(event, organisation, plan)
         name = event.properties.get("metric_name")
         value = scale_one(event.properties.get("metric_value"), RESULT_SCALE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.domain.journeys import Facts, Outcome, duration_of, outcome_of
+from services.aggregator.domain.kinds.journey import Facts, Outcome, duration_of, outcome_of
 from services.aggregator.domain.plan import WindowSeries
 from shared.clock import MINUTE
 
@@ -42,7 +42,7 @@ class Moves:
     def deltas(self) -> list[WindowDelta]:
         """Durations are in units of 10**-DURATION_SCALE ms."""
         return [
-            WindowDelta(series, minute, group, cell.n, cell.sum, cell.sum_squares, None, None, {})
+            WindowDelta(series, minute, group, cell.n, cell.sum, cell.sum_squares, None, None)
             for (series, minute, group), cell in self._cells.items()
             if cell.n or cell.sum or cell.sum_squares
         ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from services.aggregator.domain.journeys import Journey
-from services.aggregator.domain.metrics import Component, Definition, Measure
-from services.aggregator.domain.streaks import Streak
+from services.aggregator.domain.kinds.journey import Journey
+from services.aggregator.domain.kinds.kind import Component
+from services.aggregator.domain.kinds.measured import Measure, Measured
+from services.aggregator.domain.kinds.streak import Streak
+from services.aggregator.domain.metrics import Definition
 from shared.messages import Experiment, UnitKind
 
 EXPOSURE = "experiment_exposure"
@@ -114,7 +116,7 @@ def result_series(organisation: str, experiment: str, metric: str) -> UnitSeries
 
 
 def window_series(definition: Definition, component: Component) -> WindowSeries:
-    return WindowSeries(definition.organisation, definition.key, definition.version, component, definition.scale)
+    return WindowSeries(definition.organisation, definition.key, definition.version, component, definition.kind.scale)
 
 
 def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experiment]) -> Plan:
@@ -130,20 +132,21 @@ def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experimen
                 units=tuple(_unit_plan(e, d, measure) for e in begun if _uses(e, d)),
             )
             for d in definitions
-            for measure in d.measures
+            if isinstance(d.kind, Measured)
+            for measure in d.kind.measures
         ),
         streaks=tuple(
-            StreakPlan(window_series(d, "streak"), d, d.streak) for d in definitions if d.streak is not None
+            StreakPlan(window_series(d, "streak"), d, d.kind) for d in definitions if isinstance(d.kind, Streak)
         ),
         journeys=tuple(
             JourneyPlan(
                 outcomes=window_series(d, "outcome"),
-                steps=window_series(d, "step") if d.journey.steps else None,
+                steps=window_series(d, "step") if d.kind.steps else None,
                 definition=d,
-                journey=d.journey,
+                journey=d.kind,
             )
             for d in definitions
-            if d.journey is not None
+            if isinstance(d.kind, Journey)
         ),
         experiments={
             (e.organisation, e.key): ExperimentPlan(
@@ -165,7 +168,9 @@ def _uses(experiment: Experiment, definition: Definition) -> bool:
 def _unit_plan(experiment: Experiment, definition: Definition, measure: Measure) -> UnitPlan:
     organisation, key = experiment.organisation, experiment.key
     return UnitPlan(
-        series=UnitSeries(organisation, key, definition.key, definition.version, measure.component, definition.scale),
+        series=UnitSeries(
+            organisation, key, definition.key, definition.version, measure.component, definition.kind.scale
+        ),
         exposure=exposure_series(organisation, key),
         unit_kind=experiment.unit,
         until=experiment.ended_at,

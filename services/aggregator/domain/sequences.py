@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
-from services.aggregator.domain.batch import Batch, Verdicts
-from services.aggregator.domain.deltas import Deltas, SeriesCounters
+from services.aggregator.domain.counting import take_counted
+from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.event import DecodedEvent
-from services.aggregator.domain.experiment_events import unit_of
+from services.aggregator.domain.frame import Frame, unit_of
 from services.aggregator.domain.grouping import group_columns, storable
-from services.aggregator.domain.journeys import Facts, merged
+from services.aggregator.domain.kinds.journey import Facts, merged
+from services.aggregator.domain.kinds.streak import Run, joined
 from services.aggregator.domain.paths import Path
 from services.aggregator.domain.plan import JourneyPlan, StreakPlan
-from services.aggregator.domain.selection import ByKind, rows_of
-from services.aggregator.domain.streaks import Run, joined
 
 
-def fold_streak(deltas: Deltas, batch: Batch, verdicts: Verdicts, plan: StreakPlan, by_kind: ByKind) -> None:
-    select = plan.streak.select
-    matching = rows_of(batch.events, plan.definition.organisation, select.events, select.where, by_kind)
-    if not len(matching):
+def fold_streak(deltas: Deltas, frame: Frame, plan: StreakPlan) -> None:
+    rows = take_counted(deltas, frame, plan.series, frame.rows(plan.definition.organisation, plan.streak.select))
+    if not len(rows):
         return
-    counters = deltas.counters.setdefault(plan.series, SeriesCounters())
-    counters.late += int(verdicts.late[matching].sum())
-    counters.duplicates += int(verdicts.duplicate[matching].sum())
-    events = [batch.events[i] for i in matching[verdicts.counted[matching]].tolist()]
+    counters = deltas.counters[plan.series]
+    events = [frame.events[i] for i in rows.tolist()]
     runs: dict[str, list[Run]] = defaultdict(list)
     for event, group in zip(events, group_texts(events, plan.definition.group_by), strict=True):
         if group is None:
@@ -38,34 +36,30 @@ def fold_streak(deltas: Deltas, batch: Batch, verdicts: Verdicts, plan: StreakPl
         deltas.streaks.append((plan, {group: joined(found, plan.streak.length) for group, found in runs.items()}))
 
 
-def fold_journey(deltas: Deltas, batch: Batch, verdicts: Verdicts, plan: JourneyPlan, by_kind: ByKind) -> None:
+def fold_journey(deltas: Deltas, frame: Frame, plan: JourneyPlan) -> None:
     """An event without a unit, or a start whose group cannot be stored, is invalid."""
-    journey = plan.journey
-    candidates = rows_of(batch.events, plan.definition.organisation, journey.events, journey.where, by_kind)
-    told = [(i, facts) for i in candidates.tolist() if (facts := journey.facts_of(batch.events[i])) is not None]
-    if not told:
-        return
-    counters = deltas.counters.setdefault(plan.outcomes, SeriesCounters())
-    counters.late += sum(bool(verdicts.late[i]) for i, _ in told)
-    counters.duplicates += sum(bool(verdicts.duplicate[i]) for i, _ in told)
-    counted = [(i, facts) for i, facts in told if verdicts.counted[i]]
-    starts = [i for i, facts in counted if facts.started is not None]
-    texts = group_texts([batch.events[i] for i in starts], plan.definition.group_by)
+    journey, events = plan.journey, frame.events
+    candidates = frame.rows(plan.definition.organisation, journey.candidates).tolist()
+    told = {i: facts for i in candidates if (facts := journey.facts_of(events[i])) is not None}
+    counted = take_counted(deltas, frame, plan.outcomes, np.array(list(told), dtype=np.int64)).tolist()
+    starts = [i for i in counted if told[i].started is not None]
+    texts = group_texts([events[i] for i in starts], plan.definition.group_by)
     groups = dict(zip(starts, texts, strict=True))
     units: dict[str, Facts] = {}
-    for i, found in counted:
-        unit, group = unit_of(batch.events[i], journey.unit), groups.get(i, "[]")
+    for i in counted:
+        counters = deltas.counters[plan.outcomes]
+        unit, group = unit_of(events[i], journey.unit), groups.get(i, "[]")
         if unit is None or group is None:
             counters.invalid += 1
             continue
         counters.counted += 1
-        facts = found.with_group(group)
+        facts = told[i].with_group(group)
         units[unit] = merged(units[unit], facts) if unit in units else facts
     if units:
         deltas.journeys.append((plan, units))
 
 
-def group_texts(events: list[DecodedEvent], paths: tuple[Path, ...]) -> list[str | None]:
+def group_texts(events: Sequence[DecodedEvent], paths: tuple[Path, ...]) -> list[str | None]:
     """Each event's group as canonical JSON; None where Postgres could not store it."""
     if not paths:
         return ["[]"] * len(events)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.aggregator.domain.filters import Filter, parse_filter
 from services.aggregator.domain.paths import Path, parse_path
 from shared.definition_error import DefinitionError
+
+COMMON = {"type", "description", "group_by"}
+"""What a definition of any type may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,26 @@ def parse_group_by(spec: object) -> tuple[Path, ...]:
     if not isinstance(spec, list | tuple) or len(spec) > 5:
         raise DefinitionError("spec.group_by", "must be a list of at most 5 paths")
     return tuple(parse_path(path, f"spec.group_by[{i}]") for i, path in enumerate(spec))
+
+
+def parse_aggregations(
+    spec: Mapping[str, object],
+    allowed: tuple[str, ...],
+    *,
+    default: tuple[str, ...],
+    family: Callable[[str], bool] = lambda name: False,
+    more: str = "",
+) -> tuple[str, ...]:
+    """What to read unless told otherwise. `family` also allows names it knows, which `more` puts into words."""
+    names = spec.get("aggregations", default)
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, list | tuple) or not names:
+        raise DefinitionError("spec.aggregations", "must be a list")
+    for name in names:
+        if name not in allowed and not (isinstance(name, str) and family(name)):
+            raise DefinitionError("spec.aggregations", f"{name!r} is none of {', '.join(allowed)}{more}")
+    return tuple(dict.fromkeys(names))
 
 
 def refuse_unknown(spec: Mapping[str, object], known: set[str], place: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.domain.journeys import Facts
+from services.aggregator.domain.kinds.journey import Facts
 from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import JourneyPlan, WindowSeries
 from services.aggregator.store.series import SeriesIds

@@ -11,14 +11,15 @@ Invariant: for every width, the rolls of a shard hold exactly its minutes before
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 from services.aggregator.domain.deltas import WindowDelta
 from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.domain.states import AnyState, decode, merged
 from services.aggregator.store.series import SeriesIds
 from shared.clock import MINUTE, SECOND, to_datetime
 from shared.postgres import Connection
-from shared.statistics import sketch
 
 ROLL_WIDTHS = (300, 900, 3_600, 86_400)
 """Seconds; minutes themselves are not rolled."""
@@ -56,7 +57,7 @@ class _Cell:
     sum_squares: int
     min: int | None
     max: int | None
-    sketch: sketch.Counts
+    state: AnyState | None
 
     def add(self, other: _Cell) -> None:
         self.n += other.n
@@ -64,7 +65,7 @@ class _Cell:
         self.sum_squares += other.sum_squares
         self.min = _least(self.min, other.min)
         self.max = _greatest(self.max, other.max)
-        sketch.merge(self.sketch, other.sketch)
+        self.state = merged(self.state, other.state)
 
 
 _RollKey = tuple[int, int, int, str]
@@ -80,13 +81,13 @@ async def apply_windows(
     cells = {(ids.window(d.series), d.minute, d.group): _cell(d) for d in deltas}
     series_of = {ids.window(d.series): d.series for d in deltas}
     keys = sorted(cells)
-    await _merge_stored_sketches(
+    await _merge_stored_states(
         connection,
         "SELECT m.series_id, m.minute, m.group_key, m.sketch FROM window_minutes m "
         "JOIN unnest($2::int[], $3::timestamptz[], $4::text[]) AS k (series_id, minute, group_key) "
         "USING (series_id, minute, group_key) WHERE m.shard = $1",
         shard,
-        {(s, to_datetime(start), g): cells[s, start, g] for s, start, g in keys if cells[s, start, g].sketch},
+        {(s, to_datetime(start), g): cells[s, start, g] for s, start, g in keys if cells[s, start, g].state},
     )
     rows = await connection.fetch(
         """
@@ -142,7 +143,7 @@ async def roll_up(connection: Connection, shard: int, rolled_through: int, new_r
         connection,
         shard,
         [
-            (s, minute, group, _Cell(n, int(total), int(squares), low, high, sketch.decode(raw)))
+            (s, minute, group, _Cell(n, int(total), int(squares), low, high, decode(raw)))
             for s, minute, group, n, total, squares, low, high, raw in rows
         ],
     )
@@ -159,15 +160,15 @@ async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tu
             if key in cells:
                 cells[key].add(cell)
             else:
-                cells[key] = _Cell(cell.n, cell.sum, cell.sum_squares, cell.min, cell.max, dict(cell.sketch))
+                cells[key] = replace(cell, state=deepcopy(cell.state))
     keys = sorted(cells)
-    await _merge_stored_sketches(
+    await _merge_stored_states(
         connection,
         "SELECT r.series_id, r.width, r.start, r.group_key, r.sketch FROM window_rolls r "
         "JOIN unnest($2::int[], $3::int[], $4::timestamptz[], $5::text[]) AS k (series_id, width, start, group_key) "
         "USING (series_id, width, start, group_key) WHERE r.shard = $1",
         shard,
-        {(k[0], k[1], to_datetime(k[2]), k[3]): cells[k] for k in keys if cells[k].sketch},
+        {(k[0], k[1], to_datetime(k[2]), k[3]): cells[k] for k in keys if cells[k].state},
     )
     await connection.execute(
         """
@@ -191,19 +192,20 @@ async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tu
     )
 
 
-async def _merge_stored_sketches(
+async def _merge_stored_states(
     connection: Connection, query: str, shard: int, cells: dict[tuple[object, ...], _Cell]
 ) -> None:
-    """Adds to each cell's sketch what its row already holds: rows have one writer, who holds the shard's lock."""
+    """Adds to each cell's state what its row already holds: rows have one writer, who holds the shard's lock."""
     if not cells:
         return
     keys = list(cells)
     for *key, raw in await connection.fetch(query, shard, *(list(column) for column in zip(*keys, strict=True))):
-        sketch.merge(cells[tuple(key)].sketch, sketch.decode(raw))
+        cell = cells[tuple(key)]
+        cell.state = merged(cell.state, decode(raw))
 
 
 def _cell(delta: WindowDelta) -> _Cell:
-    return _Cell(delta.n, delta.sum, delta.sum_squares, delta.min, delta.max, dict(delta.sketch))
+    return _Cell(delta.n, delta.sum, delta.sum_squares, delta.min, delta.max, deepcopy(delta.state))
 
 
 def _columns(cells: Sequence[_Cell]) -> tuple[list[object], ...]:
@@ -213,7 +215,7 @@ def _columns(cells: Sequence[_Cell]) -> tuple[list[object], ...]:
         [c.sum_squares for c in cells],
         [c.min for c in cells],
         [c.max for c in cells],
-        [sketch.encode(c.sketch) for c in cells],
+        [c.state.encode() if c.state else b"" for c in cells],
     )
 
 

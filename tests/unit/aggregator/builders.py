@@ -62,6 +62,11 @@ def definition(key: str = "m", version: int = 1, **spec: Any) -> Definition:
     return parse_definition(ORGANISATION, key, version, {"type": "count", **spec})
 
 
+def kind_of(**spec: Any) -> Any:
+    """What the definition's type makes of the rest of the spec."""
+    return definition(**spec).kind
+
+
 def experiment(key: str = "x", *, unit: UnitKind = "user", **fields: Any) -> Experiment:
     values: dict[str, Any] = {
         "organisation": ORGANISATION,

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from services.aggregator.domain.batch import Record, judge, read_batch
 from services.aggregator.domain.deltas import Deltas, WindowDelta
 from services.aggregator.domain.fold import fold
-from services.aggregator.domain.journeys import Facts, merged
+from services.aggregator.domain.kinds.journey import Facts, merged
+from services.aggregator.domain.kinds.streak import Run, joined
 from services.aggregator.domain.metrics import parse_definition
 from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, make_plan
 from services.aggregator.domain.seen import SeenIds
-from services.aggregator.domain.streaks import Run, joined
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from tests.unit.aggregator.builders import NOW, ORGANISATION, bounded, experiment, record
 from tests.unit.aggregator.reference import Cell, Entry, Metric, Outcome, Series, reference
@@ -240,7 +240,7 @@ def add(outcome: Outcome, deltas: Deltas) -> None:
         cell.sum_squares += d.sum_squares
         cell.min = min((v for v in (cell.min, d.min) if v is not None), default=None)
         cell.max = max((v for v in (cell.max, d.max) if v is not None), default=None)
-        cell.buckets.update(d.sketch)
+        cell.buckets.update(d.state.counts if d.state else {})
     for plan, runs in deltas.streaks:
         for group, run in runs.items():
             place = (named(plan.series), tuple(json.loads(group)))

@@ -37,7 +37,7 @@ def test_events_fall_into_the_minute_of_their_own_time() -> None:
     events = [event(time=NOW - 1), event(time=NOW), event(time=NOW + MINUTE - 1), event(time=NOW + MINUTE)]
     deltas = deltas_of(events, plan_of(definition()))
     assert {d.minute: d.n for d in deltas.windows} == {NOW - MINUTE: 1, NOW: 2, NOW + MINUTE: 1}
-    assert all(d.group == "[]" and d.min is None and d.sketch == {} for d in deltas.windows)
+    assert all(d.group == "[]" and d.min is None and d.state is None for d in deltas.windows)
 
 
 def test_values_are_added_exactly() -> None:
@@ -53,9 +53,10 @@ def test_values_are_added_exactly() -> None:
         sum_squares=100_000**2 + 200_000**2 + 3_000_000**2 + 5_500_000**2,
         min=-3_000_000,
         max=5_500_000,
-        sketch=window.sketch,
+        state=window.state,
     )
-    assert sum(window.sketch.values()) == 4
+    assert window.state is not None
+    assert sum(window.state.counts.values()) == 4
 
 
 def test_squares_of_ten_thousand_of_the_largest_values_do_not_overflow() -> None:

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.domain.journeys import Facts, Outcome, duration_of, merged, outcome_of
-from services.aggregator.domain.metrics import JOURNEY_AGGREGATIONS
+from services.aggregator.domain.kinds.journey import AGGREGATIONS, Facts, Outcome, duration_of, merged, outcome_of
+from services.aggregator.domain.kinds.kind import Cell, Part
 from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import WindowSeries
-from services.aggregator.domain.readout import Cell, Part, read
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from shared.definition_error import DefinitionError
-from tests.unit.aggregator.builders import NOW, bounded, decoded, definition
+from tests.unit.aggregator.builders import NOW, bounded, decoded, definition, kind_of
 
 SPEC: dict[str, Any] = {
     "type": "journey",
@@ -107,7 +106,7 @@ def _rest(facts: Facts) -> tuple[Any, ...]:
 
 def add(sums: Counter[tuple[Any, ...]], deltas: list[WindowDelta]) -> None:
     for d in deltas:
-        assert (d.min, d.max, d.sketch) == (None, None, {})
+        assert (d.min, d.max, d.state) == (None, None, None)
         for name, value in (("n", d.n), ("sum", d.sum), ("squares", d.sum_squares)):
             sums[d.series, d.minute, d.group, name] += value
 
@@ -131,7 +130,7 @@ def test_an_earlier_start_moves_the_journey_to_its_own_minute_and_group() -> Non
 
 
 def test_an_event_tells_what_its_stages_say() -> None:
-    journey = definition(
+    journey = kind_of(
         **{
             **SPEC,
             "filter": {"path": "properties.kind", "value": "csv"},
@@ -139,17 +138,15 @@ def test_an_event_tells_what_its_stages_say() -> None:
             "dead": {"filter": {"path": "properties.dead", "value": True}},
             "steps": [{"name": "one", "event": "engaged"}, {"name": "two", "event": ["x", "engaged"]}],
         }
-    ).journey
-    assert journey is not None
-    assert journey.events is None, "dead takes any type"
+    )
+    assert journey.candidates.events is None, "dead takes any type"
     assert journey.facts_of(decoded(event_type="started")) == Facts(started=NOW, seen=NOW)
     assert journey.facts_of(decoded(event_type="engaged")) == Facts(steps=0b11, seen=NOW)
     away = decoded(event_type="engaged", properties={"how": "away", "dead": True})
     assert journey.facts_of(away) == Facts(navigated=NOW, died=NOW, steps=0b11, seen=NOW)
     assert journey.facts_of(decoded(event_type="other")) is None
-    plain = definition(**SPEC).journey
-    assert plain is not None
-    assert plain.events == frozenset({"started", "completed"})
+    plain = kind_of(**SPEC)
+    assert plain.candidates.events == frozenset({"started", "completed"})
 
 
 @pytest.mark.parametrize(
@@ -167,17 +164,16 @@ def test_an_event_tells_what_its_stages_say() -> None:
     ],
 )
 def test_a_timeout_is_seconds_or_says_its_unit(timeout: Any, expected: int) -> None:
-    journey = definition(**SPEC, timeout=timeout).journey
-    assert journey is not None
+    journey = kind_of(**SPEC, timeout=timeout)
     assert journey.timeout == expected
 
 
 def test_a_journey_has_its_aggregations_and_one_for_each_step() -> None:
-    found = definition(**SPEC, steps=[{"name": "mapped", "event": "m"}], group_by=["properties.g"])
-    assert found.aggregations == (*JOURNEY_AGGREGATIONS, "reached:mapped")
+    found = kind_of(**SPEC, steps=[{"name": "mapped", "event": "m"}], group_by=["properties.g"])
+    assert found.aggregations == (*AGGREGATIONS, "reached:mapped")
     assert found.components == ("outcome", "step")
-    assert (found.type, found.scale, found.measures) == ("journey", 6, ())
-    assert definition(**SPEC).components == ("outcome",)
+    assert (found.type, found.scale) == ("journey", 6)
+    assert kind_of(**SPEC).components == ("outcome",)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +220,7 @@ def test_a_faulty_journey_is_refused_at_its_faulty_place(change: dict[str, Any],
 
 
 def test_rates_are_of_resolved_journeys_and_groups_add_up() -> None:
-    found = definition(**SPEC, steps=[{"name": "mapped", "event": "m"}])
+    found = kind_of(**SPEC, steps=[{"name": "mapped", "event": "m"}])
     cells: dict[Part, Cell] = {
         ("outcome", "completed"): Cell(n=3, sum=6_000_000),
         ("outcome", "abandoned_timeout"): Cell(n=1),
@@ -232,7 +228,7 @@ def test_rates_are_of_resolved_journeys_and_groups_add_up() -> None:
         ("outcome", "in_progress"): Cell(n=4),
         ("step", "mapped"): Cell(n=7),
     }
-    readings = read(found, cells, found.aggregations)
+    readings = found.read(cells, found.aggregations)
     assert {r.count for r in readings} == {10}
     assert {r.aggregation: r.value for r in readings} == {
         "started": 10,
@@ -250,6 +246,6 @@ def test_rates_are_of_resolved_journeys_and_groups_add_up() -> None:
 
 
 def test_where_nothing_is_resolved_there_is_no_rate() -> None:
-    found = definition(**SPEC)
-    readings = read(found, {("outcome", "in_progress"): Cell(n=4)}, ("abandonment_rate", "avg_duration", "completed"))
+    cells = {("outcome", "in_progress"): Cell(n=4)}
+    readings = kind_of(**SPEC).read(cells, ("abandonment_rate", "avg_duration", "completed"))
     assert [r.value for r in readings] == [None, None, 0]

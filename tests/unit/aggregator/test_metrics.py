@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.aggregator.domain.metrics import canonical, parse_definition, percentile_of
+from services.aggregator.domain.kinds.kind import percentile_of
+from services.aggregator.domain.metrics import canonical, parse_definition
+from services.aggregator.domain.specs import Selector
 from shared.definition_error import DefinitionError
 
 
@@ -16,22 +18,22 @@ def parse(spec: object, key: str = "m") -> Any:
 
 def test_a_count_takes_every_event_unless_told_otherwise() -> None:
     found = parse({"type": "count"})
-    assert (found.organisation, found.key, found.version, found.scale) == ("acme", "m", 3, 6)
-    (measure,) = found.measures
-    assert (measure.component, measure.events, measure.where, measure.value) == ("value", None, None, None)
-    assert found.aggregations == ("count",)
-    assert not found.sketched
+    assert (found.organisation, found.key, found.version, found.kind.scale) == ("acme", "m", 3, 6)
+    (measure,) = found.kind.measures
+    assert (measure.component, measure.select, measure.value) == ("value", Selector(None, None), None)
+    assert found.kind.aggregations == ("count",)
+    assert not measure.sketched
 
 
 def test_a_value_metric_keeps_the_simple_aggregations_and_percentiles_on_demand() -> None:
     simple = parse({"type": "value", "event": "buy", "value": "properties.amount"})
-    assert simple.aggregations == ("count", "sum", "avg", "min", "max")
-    assert simple.measures[0].events == frozenset({"buy"})
-    assert str(simple.measures[0].value) == "properties.amount"
-    assert not simple.sketched
+    assert simple.kind.aggregations == ("count", "sum", "avg", "min", "max")
+    assert simple.kind.measures[0].select.events == frozenset({"buy"})
+    assert str(simple.kind.measures[0].value) == "properties.amount"
+    assert not simple.kind.measures[0].sketched
     asked = parse({"type": "value", "value": "properties.amount", "aggregations": ["p95", "sum", "p95", "p99.9"]})
-    assert asked.aggregations == ("p95", "sum", "p99.9")
-    assert asked.sketched
+    assert asked.kind.aggregations == ("p95", "sum", "p99.9")
+    assert asked.kind.measures[0].sketched
 
 
 def test_a_ratio_is_two_measures() -> None:
@@ -44,16 +46,16 @@ def test_a_ratio_is_two_measures() -> None:
             "scale": 0,
         }
     )
-    assert [m.component for m in found.measures] == ["numerator", "denominator"]
-    assert found.measures[0].events == frozenset({"a", "b"})
-    assert found.measures[0].where is not None
-    assert (found.aggregations, found.scale) == (("avg",), 0)
+    assert [m.component for m in found.kind.measures] == ["numerator", "denominator"]
+    assert found.kind.measures[0].select.events == frozenset({"a", "b"})
+    assert found.kind.measures[0].select.where is not None
+    assert (found.kind.aggregations, found.kind.scale) == (("avg",), 0)
     assert [str(p) for p in found.group_by] == ["properties.g", "context.networkType"]
 
 
 def test_one_name_may_stand_for_a_list_of_one() -> None:
     found = parse({"type": "value", "value": "properties.v", "aggregations": "p50", "group_by": "user_id"})
-    assert found.aggregations == ("p50",)
+    assert found.kind.aggregations == ("p50",)
     assert [str(p) for p in found.group_by] == ["user_id"]
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.domain.readout import Reading, read_streak
-from services.aggregator.domain.streaks import Run, joined
+from services.aggregator.domain.kinds.kind import Reading
+from services.aggregator.domain.kinds.streak import Run, joined
 from shared.definition_error import DefinitionError
-from tests.unit.aggregator.builders import NOW, bounded, decoded, definition
+from tests.unit.aggregator.builders import NOW, bounded, decoded, definition, kind_of
 
 FAILURE = {"path": "properties.status", "value": "failed"}
 
@@ -45,16 +45,14 @@ def test_a_success_at_the_same_instant_ends_the_streak() -> None:
 
 
 def test_without_a_filter_of_success_what_is_no_failure_is_one() -> None:
-    streak = definition(type="streak", failure=FAILURE).streak
-    assert streak is not None
+    streak = kind_of(type="streak", failure=FAILURE)
     assert streak.length == 20
     assert streak.run_of(decoded(properties={"status": "failed"})) == Run(0, (NOW,), 1)
     assert streak.run_of(decoded(properties={"status": "partial"})) == Run(NOW, (), 1)
 
 
 def test_with_a_filter_of_success_other_events_are_neither() -> None:
-    streak = definition(type="streak", failure=FAILURE, success={"path": "event_type", "value": "click"}).streak
-    assert streak is not None
+    streak = kind_of(type="streak", failure=FAILURE, success={"path": "event_type", "value": "click"})
     assert streak.run_of(decoded(properties={"status": "failed"})) == Run(0, (NOW,), 1), "a failure is no success"
     assert streak.run_of(decoded(event_type="click")) == Run(NOW, (), 1)
     assert streak.run_of(decoded(event_type="other")) == Run(0, (), 1)
@@ -83,4 +81,7 @@ def test_a_faulty_streak_is_refused_at_its_faulty_place(spec: dict[str, Any], pl
 
 
 def test_a_streak_reads_as_its_length_and_its_count() -> None:
-    assert read_streak(Run(3, (4, 5), 9), ("streak", "count")) == [Reading("streak", 2, 9), Reading("count", 9, 9)]
+    assert kind_of(type="streak", failure=FAILURE).read(Run(3, (4, 5), 9), ("streak", "count")) == [
+        Reading("streak", 2, 9),
+        Reading("count", 9, 9),
+    ]

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
+from services.aggregator.domain.kinds.streak import Run
 from services.aggregator.domain.plan import WindowSeries
-from services.aggregator.domain.streaks import Run
 from services.aggregator.listeners import Listeners
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.streaks import StreakState

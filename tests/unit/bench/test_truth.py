@@ -122,7 +122,7 @@ def folded() -> tuple[Truth, Result]:
     merged: defaultdict[str, sketch.Counts] = defaultdict(dict)
     for delta in deltas.windows:
         if delta.series.metric == DURATIONS:
-            sketch.merge(merged[delta.group], delta.sketch)
+            sketch.merge(merged[delta.group], delta.state.counts if delta.state else {})
     return truth, Result(
         totals={(d.series.metric, d.minute, d.group): Total(d.n, d.sum, d.min, d.max) for d in deltas.windows},
         counted={series.metric: counters.counted for series, counters in deltas.counters.items()},

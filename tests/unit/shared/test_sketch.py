@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.domain.metrics import percentile_of
+from services.aggregator.domain.kinds.kind import percentile_of
 from shared.statistics import sketch
 from shared.statistics.sketch import MAX_SCALED
 from tests.unit.aggregator.builders import bounded

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.filters import Filter, parse_filter
-from services.aggregator.domain.specs import Selector, optional_filter, parse_selector, refuse_unknown
+from services.aggregator.domain.kinds.kind import Component, Reading
+from services.aggregator.domain.specs import COMMON, Selector, optional_filter, parse_selector, refuse_unknown
 from shared.definition_error import DefinitionError
 
 DEFAULT_LENGTH = 20
 MAX_LENGTH = 100
 
-_FIELDS = {"type", "event", "filter", "failure", "success", "length", "group_by", "description"}
+_FIELDS = COMMON | {"event", "filter", "failure", "success", "length"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,19 @@ class Streak:
     success: Filter | None
     length: int
     """How many of the latest failures are kept: longer streaks read as this long."""
+
+    type = "streak"
+    components: ClassVar[tuple[Component, ...]] = ("streak",)
+    scale = 0
+    aggregations = ("streak", "count")
+    readable = aggregations
+
+    def can_read(self, aggregation: str) -> bool:
+        return aggregation in self.readable
+
+    def read(self, run: Run, wanted: Iterable[str]) -> list[Reading]:
+        """Of a group's run over all shards."""
+        return [Reading(a, run.n if a == "count" else len(run.failures), run.n) for a in wanted]
 
     def run_of(self, event: DecodedEvent) -> Run:
         """What a selected event adds. A failure is never a success too."""

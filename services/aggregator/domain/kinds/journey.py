@@ -12,14 +12,15 @@ one where it stands, so the sums over shards are right whichever shard learns wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
 
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.filters import Filter
-from services.aggregator.domain.specs import Selector, optional_filter, parse_selector, refuse_unknown
+from services.aggregator.domain.kinds.kind import Cell, Component, Part, Reading, aggregate
+from services.aggregator.domain.specs import COMMON, Selector, optional_filter, parse_selector, refuse_unknown
 from shared.clock import DAY, SECOND
 from shared.definition_error import DefinitionError
 from shared.messages import UnitKind
@@ -31,9 +32,22 @@ DURATION_SCALE = 6
 """Durations are milliseconds in units of 10**-6, as other values are by default."""
 _PER_MICROSECOND = 1_000
 
-_FIELDS = {
-    "type", "unit", "filter", "start", "complete", "navigate", "dead", "steps", "timeout", "group_by", "description",
-}  # fmt: skip
+AGGREGATIONS = (
+    "started",
+    "completed",
+    "abandoned_after_navigation",
+    "abandoned_timeout",
+    "in_progress",
+    "abandoned",
+    "abandonment_rate",
+    "completion_rate",
+    "avg_duration",
+    "count",
+)
+STEP_PREFIX = "reached:"
+"""`reached:upload` is how many journeys reached the step `upload`."""
+
+_FIELDS = COMMON | {"unit", "filter", "start", "complete", "navigate", "dead", "steps", "timeout"}
 _UNITS = ("user", "session", "job")
 _STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TIMEOUT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smh])")
@@ -68,15 +82,54 @@ class Journey:
     steps: tuple[Step, ...]
     timeout: int
 
+    type = "journey"
+    scale = DURATION_SCALE
+
     @property
-    def events(self) -> frozenset[str] | None:
-        """Every event type that can matter; None if all can."""
+    def components(self) -> tuple[Component, ...]:
+        return ("outcome", "step") if self.steps else ("outcome",)
+
+    @property
+    def aggregations(self) -> tuple[str, ...]:
+        return (*AGGREGATIONS, *(STEP_PREFIX + step.name for step in self.steps))
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        return self.aggregations
+
+    def can_read(self, aggregation: str) -> bool:
+        return aggregation in self.aggregations
+
+    def read(self, cells: Mapping[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
+        """Rates are of resolved journeys, those completed or abandoned: what is in progress can still be either."""
+        outcomes = {o: cells.get(("outcome", o.value), Cell()) for o in Outcome}
+        completed = outcomes[Outcome.COMPLETED]
+        abandoned = outcomes[Outcome.ABANDONED_AFTER_NAVIGATION].n + outcomes[Outcome.ABANDONED_TIMEOUT].n
+        started = sum(cell.n for cell in outcomes.values())
+        resolved = completed.n + abandoned
+        values: dict[str, float | int | None] = {
+            **{o.value: cell.n for o, cell in outcomes.items()},
+            "started": started,
+            "count": started,
+            "abandoned": abandoned,
+            "abandonment_rate": abandoned / resolved if resolved else None,
+            "completion_rate": completed.n / resolved if resolved else None,
+            "avg_duration": aggregate(completed, "avg", self.scale),
+        }
+        for (component, name), cell in cells.items():
+            if component == "step":
+                values[STEP_PREFIX + name] = cell.n
+        return [Reading(a, values.get(a, 0), started) for a in wanted]
+
+    @property
+    def candidates(self) -> Selector:
+        """Takes every event that can matter."""
         kinds: set[str] = set()
         for select in self._selectors():
             if select.events is None:
-                return None
+                return Selector(None, self.where)
             kinds |= select.events
-        return frozenset(kinds)
+        return Selector(frozenset(kinds), self.where)
 
     def _selectors(self) -> list[Selector]:
         given = [self.start, self.complete, self.navigate, self.dead, *(s.select for s in self.steps)]
