@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bench.aggregator.metrics import WORKLOADS
 from bench.aggregator.run import BENCH as AGGREGATOR
 from bench.aggregator.run import run_aggregator
-from bench.aggregator.systems import PLAIN_FAUST, SYSTEMS
+from bench.aggregator.systems import SYSTEMS, TIDEGATE
+from bench.freshness.run import BENCH as FRESHNESS
+from bench.freshness.run import RATES as FRESHNESS_RATES
+from bench.freshness.run import run_freshness
 from bench.killpath.run import BENCH as KILLPATH
 from bench.killpath.run import RATES, SYSTEM, run_killpath
 from bench.progress import Bars
-from bench.results import Comparison, Findings
+from bench.results import Findings
 from shared.clock import Clock
+
+USUAL_WORKLOAD = next(iter(WORKLOADS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class Order:
     """What to measure; each benchmark takes from it what concerns it. `rates` are events/s in the background."""
 
     systems: Sequence[str]
+    workloads: Sequence[str] = (USUAL_WORKLOAD,)
     events: int = 1_000_000
     trips: int = 100
     rates: Sequence[int] = RATES
@@ -30,7 +37,7 @@ class Order:
 
 class RunBench(Protocol):
     def __call__(self, order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Awaitable[Findings]:
-        """Runs what is ordered. `cache` is where Kafka's jars are kept. Raises BenchError."""
+        """Runs what is ordered. `cache` keeps Kafka's jars and what peers run on. Raises BenchError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,15 @@ class Bench:
 
 
 async def _aggregator(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
-    measurements = await run_aggregator(
-        events=order.events, systems=order.systems, seed=order.seed, cache=cache, clock=clock, bars=bars
+    return await run_aggregator(
+        events=order.events,
+        workloads=order.workloads,
+        systems=order.systems,
+        seed=order.seed,
+        cache=cache,
+        clock=clock,
+        bars=bars,
     )
-    return Comparison(measurements, PLAIN_FAUST)
 
 
 async def _killpath(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
@@ -57,14 +69,19 @@ async def _killpath(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> F
     )
 
 
+async def _freshness(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
+    rates = FRESHNESS_RATES if order.rates == RATES else order.rates
+    return await run_freshness(probes=order.trips, rates=rates, seed=order.seed, cache=cache, clock=clock, bars=bars)
+
+
 BENCHES = {
     bench.name: bench
     for bench in (
         Bench(
             AGGREGATOR,
-            "a backlog of events to windows of three metrics, on one core each",
+            "a backlog of events to windows of metrics, on one core each",
             tuple(SYSTEMS),
-            PLAIN_FAUST,
+            TIDEGATE,
             _aggregator,
         ),
         Bench(
@@ -74,5 +91,6 @@ BENCHES = {
             SYSTEM,
             _killpath,
         ),
+        Bench(FRESHNESS, "an acknowledged event to its visible window", (SYSTEM,), SYSTEM, _freshness),
     )
 }

@@ -89,10 +89,16 @@ class Measured:
 
 @asynccontextmanager
 async def measured(
-    name: str, argv: Sequence[str], *, core: int | None, env: Mapping[str, str], directory: Path
+    name: str,
+    argv: Sequence[str],
+    *,
+    core: int | None,
+    env: Mapping[str, str],
+    directory: Path,
+    program: str = sys.executable,
 ) -> AsyncIterator[Measured]:
-    """Runs `argv` (after the Python interpreter) in `directory`, on `core`, for as long as the block lasts."""
-    command = (sys.executable, *argv)
+    """Runs `program` with `argv` in `directory`, on `core`, for as long as the block lasts."""
+    command = (program, *argv)
     if core is not None:
         command = (sys.executable, "-I", "-S", str(_PIN), str(core), *command)
     log = directory / f"{name}.log"

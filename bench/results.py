@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -63,32 +63,57 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several systems' throughput, each also as a multiple of `baseline`'s."""
+    """Several systems' throughput, each also as a multiple of `baseline`'s on the same workload.
+
+    `left_out` says of systems that could not be measured why not.
+    """
 
     measurements: Sequence[Measurement]
     baseline: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def figures(self) -> list[Figure]:
-        return [figure for measurement in self.measurements for figure in measurement.figures()]
+        figures = []
+        for m in self.measurements:
+            figures += m.figures()
+            ratio = self._ratio(m)
+            if ratio is not None:
+                figures.append(
+                    Figure(m.bench, m.workload, m.system, f"ratio_to_{self.baseline}", round(ratio, 4), "×")
+                )
+        return figures
 
     def table(self, title: str) -> Table:
-        """The measurements side by side; below, what each guarantees."""
-        base = next((m.events_per_s for m in self.measurements if m.system == self.baseline), None)
-        notes = [f"×: multiple of {self.baseline}'s rate", *(f"{m.system}: {m.guarantee}" for m in self.measurements)]
+        """The measurements side by side; below, what each system guarantees."""
+        guarantees = {m.system: m.guarantee for m in self.measurements}
+        notes = [
+            f"×: multiple of {self.baseline}'s rate",
+            *(f"{system}: {guarantee}" for system, guarantee in guarantees.items()),
+            *(f"{system} was left out: {why}" for system, why in self.left_out.items()),
+        ]
         shown = Table(title=title, title_justify="left", caption="\n".join(notes), caption_justify="left")
-        shown.add_column("system", no_wrap=True)
+        for heading in ("workload", "system"):
+            shown.add_column(heading, no_wrap=True)
         for heading in ("events", "events/s", "×", "CPU µs/event", "peak MiB"):
             shown.add_column(heading, justify="right", no_wrap=True)
         for m in self.measurements:
+            ratio = self._ratio(m)
             shown.add_row(
+                m.workload,
                 m.system,
                 f"{m.events:,}",
                 f"{m.events_per_s:,.0f}",
-                "" if base is None else f"{m.events_per_s / base:.1f}",
+                "" if ratio is None else f"{ratio:.2f}",
                 f"{m.cpu_seconds / m.events * 1e6:.2f}",
                 f"{m.peak_memory / MIB:.0f}",
             )
         return shown
+
+    def _ratio(self, measurement: Measurement) -> float | None:
+        for m in self.measurements:
+            if (m.workload, m.system) == (measurement.workload, self.baseline):
+                return measurement.events_per_s / m.events_per_s
+        return None
 
 
 def write_json(path: Path, figures: Iterable[Figure]) -> None:

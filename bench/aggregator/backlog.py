@@ -1,4 +1,4 @@
-"""Puts the workload into `events.v1`, through batches and the partitioner that all producers of ours share."""
+"""Puts the workload into `events.v1`, in the batches and by the partitioner that all producers of ours share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
-from shared.kafka import new_producer, partition_of
-from shared.messages import Event
+from bench.aggregator.workload import Record
+from shared.kafka import new_producer
 from shared.topics import EVENTS
 
 _TRAVELLING = 4
 """Batches per partition that may wait for their acknowledgement."""
 
 
-async def produce(kafka: str, events: Iterable[Event]) -> dict[int, int]:
+async def produce(kafka: str, records: Iterable[Record]) -> dict[int, int]:
     """Partition → offset after its last record, once Kafka has everything. The topic must be empty.
 
     Raises KafkaError.
@@ -35,13 +35,11 @@ async def produce(kafka: str, events: Iterable[Event]) -> dict[int, int]:
                 await waiting.popleft()
             batches[partition] = producer.create_batch()
 
-        for event in events:
-            key = EVENTS.key(event)
-            partition = partition_of(key, EVENTS.partitions)
-            value = EVENTS.encode(event)
-            if batches[partition].append(timestamp=None, key=key.encode(), value=value) is None:
+        for record in records:
+            partition = record.partition
+            if batches[partition].append(timestamp=None, key=record.key, value=record.value) is None:
                 await send(partition)
-                batches[partition].append(timestamp=None, key=key.encode(), value=value)
+                batches[partition].append(timestamp=None, key=record.key, value=record.value)
             ends[partition] += 1
         for partition, batch in list(batches.items()):
             if batch.record_count():

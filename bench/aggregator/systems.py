@@ -1,99 +1,84 @@
-"""The systems that are compared: how each is run and measured, and what it guarantees."""
+"""The systems that are compared: what each guarantees, on which workloads and how it is run."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import asyncpg
-
-from bench.aggregator.counted import cursors
+from bench.aggregator.environments import import_path, kafka_streams, virtual_environment
+from bench.aggregator.metrics import WORKLOADS
 from bench.aggregator.peers.protocol import Done, Progress, Started, Task, read_line
+from bench.aggregator.site import Run, Runner, Site, run_of
+from bench.aggregator.worker import run_worker
 from bench.processes import Measured, Usage, measured
 from bench.progress import Completed
-from deploy.local.ports import is_free, random_candidates
-from deploy.local.readiness import is_ready
 
-_POLL_SECONDS = 0.01
-_START_SECONDS = 60.0
 _STALL_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What stands ready before any system starts: the topic with all events, the migrated database, a core."""
-
-    kafka: str
-    postgres: str
-    topic: str
-    ends: dict[int, int]
-    """Partition → offset after its last record; the first one is 0."""
-    core: int | None
-    directory: Path
-
-    @property
-    def events(self) -> int:
-        return sum(self.ends.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`events` took `seconds`, in which the process used `cpu_seconds`; `peak_memory` (bytes) is since its start."""
-
-    events: int
-    seconds: float
-    cpu_seconds: float
-    peak_memory: int
+_EVERY = tuple(WORKLOADS)
+_W1 = ("W1",)
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """`at_most` bounds the events that a slow system is given."""
+    """`prepare` makes what the system runs on, and raises NotHereError where that cannot be had.
+
+    `at_most` bounds the events that a slow system is given.
+    """
 
     name: str
     guarantee: str
-    run: Callable[[Site, int, Completed], Awaitable[Run]]
+    prepare: Callable[[Site], Awaitable[Runner]]
+    workloads: tuple[str, ...] = _W1
     at_most: int | None = None
 
     def events_of(self, site: Site) -> int:
-        return site.events if self.at_most is None else min(self.at_most, site.events - 1)
+        return site.events if self.at_most is None else min(self.at_most, site.events)
 
 
-async def run_worker(site: Site, events: int, completed: Completed) -> Run:
-    """The aggregator's real worker, from its own word that it is ready to the commit of the last batch."""
-    port = next(port for port in random_candidates() if is_free(port))
-    environment = {
-        "TIDEGATE_KAFKA": site.kafka,
-        "TIDEGATE_POSTGRES": site.postgres,
-        "TIDEGATE_PORT": str(port),
-    }
-    connection = await asyncpg.connect(site.postgres)
-    try:
-        async with measured(
-            "tidegate",
-            ("-m", "services.aggregator", "worker"),
-            core=site.core,
-            env=environment,
-            directory=site.directory,
-        ) as worker:
-            await _until_ready(worker, port)
-            before, began = worker.usage(), time.perf_counter()
-            await _until_folded(worker, connection, site.ends, completed)
-            return _run(events, time.perf_counter() - began, before, worker.usage())
-    finally:
-        await connection.close()
+async def _worker(_: Site) -> Runner:
+    return run_worker
 
 
-def program(module: str) -> Callable[[Site, int, Completed], Awaitable[Run]]:
-    """Runs one of `bench.aggregator.peers`, which measures its own time."""
+def _program(module: str) -> Callable[[Site], Awaitable[Runner]]:
+    """One of `bench.aggregator.peers` that runs in our own environment."""
+
+    async def prepare(_: Site) -> Runner:
+        return _peer(module, (sys.executable, "-m", f"bench.aggregator.peers.{module}"))
+
+    return prepare
+
+
+def _isolated(name: str) -> Callable[[Site], Awaitable[Runner]]:
+    """One that runs in an environment of its own."""
+
+    async def prepare(site: Site) -> Runner:
+        interpreter = await virtual_environment(name, site.cache)
+        only_bench = {"PYTHONPATH": str(import_path(site.directory))}
+        return _peer(name, (str(interpreter), "-m", f"bench.aggregator.peers.{name}_program"), only_bench)
+
+    return prepare
+
+
+def _streams(api: str, guarantee: str) -> Callable[[Site], Awaitable[Runner]]:
+    async def prepare(site: Site) -> Runner:
+        java = await kafka_streams(site.cache, site.directory)
+        name = f"kafka-streams-{api}-{guarantee}"
+        return _peer(name, (*java, str(site.directory / name), api, guarantee))
+
+    return prepare
+
+
+def _peer(name: str, command: tuple[str, ...], environment: Mapping[str, str] | None = None) -> Runner:
+    """A program that speaks the protocol and measures its own time."""
 
     async def run(site: Site, events: int, completed: Completed) -> Run:
         task = Task(site.kafka, site.topic, len(site.ends), events)
-        argv = ("-m", f"bench.aggregator.peers.{module}", *task.arguments())
-        async with measured(module, argv, core=site.core, env={}, directory=site.directory) as peer:
+        program, *argv = (*command, *task.arguments())
+        async with measured(
+            name, argv, core=site.core, env=environment or {}, directory=site.directory, program=program
+        ) as peer:
             return await _follow(peer, completed)
 
     return run
@@ -113,67 +98,46 @@ async def _follow(peer: Measured, completed: Completed) -> Run:
                 before = peer.usage()
             case Progress(events):
                 completed(events)
-            case Done(events, seconds):
+            case Done(events, seconds, totals):
                 completed(events)
-                return _run(events, seconds, before, peer.usage())
+                return run_of(events, seconds, before, peer.usage(), totals)
 
 
-async def _until_ready(worker: Measured, port: int) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not await _says_ready(port):
-        if worker.has_ended:
-            raise await worker.death()
-        if time.monotonic() > deadline:
-            raise worker.failure(f"is not ready after {_START_SECONDS:g} s")
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _says_ready(port: int) -> bool:
-    try:
-        return await is_ready(port)
-    except OSError:
-        return False
-
-
-async def _until_folded(
-    worker: Measured, connection: asyncpg.Connection, ends: dict[int, int], completed: Completed
-) -> None:
-    moved, moved_at = 0, time.monotonic()
-    while (found := await cursors(connection)) != ends:
-        if worker.has_ended:
-            raise await worker.death()
-        folded = sum(found.values())
-        if folded > moved:
-            moved, moved_at = folded, time.monotonic()
-            completed(folded)
-        elif time.monotonic() > moved_at + _STALL_SECONDS:
-            raise worker.failure(f"stands at {found} of {ends} for {_STALL_SECONDS:g} s")
-        await asyncio.sleep(_POLL_SECONDS)
-    completed(sum(ends.values()))
-
-
-def _run(events: int, seconds: float, before: Usage, after: Usage) -> Run:
-    return Run(events, seconds, after.cpu_seconds - before.cpu_seconds, after.peak_memory)
-
-
+FLOOR = "floor"
 TIDEGATE = "tidegate"
-PLAIN_FAUST = "plain-faust"
 
 SYSTEMS = {
     system.name: system
     for system in (
-        System("floor", "nothing is computed: reading alone, with the same client", program("floor")),
-        System(TIDEGATE, "every event counts exactly once in Postgres, through any crash", run_worker),
+        System(FLOOR, "nothing is computed: reading alone, with the same client", _program("floor"), _EVERY),
+        System(TIDEGATE, "every event counts exactly once in Postgres, through any crash", _worker, _EVERY),
         System(
-            PLAIN_FAUST,
+            "kafka-streams-papi",
+            "at least once: a crash may count events twice",
+            _streams("papi", "at_least_once"),
+        ),
+        System(
+            "kafka-streams-papi-eos",
+            "exactly once in Kafka: state and offsets in one Kafka transaction",
+            _streams("papi", "exactly_once_v2"),
+        ),
+        System(
+            "kafka-streams-dsl",
+            "at least once: a crash may count events twice",
+            _streams("dsl", "at_least_once"),
+        ),
+        System("bytewax", "none: windows are in memory, a crash starts over", _isolated("bytewax")),
+        System("quix", "none: the totals are in memory, a crash loses them", _isolated("quix"), at_most=1_000_000),
+        System(
+            "plain-faust",
             "none: the totals are in memory, a crash loses them",
-            program("plain_faust"),
+            _program("plain_faust"),
             at_most=100_000,
         ),
         System(
-            f"{PLAIN_FAUST}-tables",
+            "plain-faust-tables",
             "at least once: a crash counts events twice",
-            program("plain_faust_tables"),
+            _program("plain_faust_tables"),
             at_most=10_000,
         ),
     )

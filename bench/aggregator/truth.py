@@ -1,121 +1,68 @@
-"""What the metrics must show, known from the drawing of the events alone, and how a result differs from it."""
+"""What the metrics must show, known from the drawing of the events alone."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import msgspec
+import numpy as np
 
-from bench.aggregator.workload import AMOUNTS, COUNTS, DURATIONS, EVENT_TYPES, VARIANTS, Drawn
-from shared.clock import MINUTE
-
-_PER_CENT = 10_000
-_PER_MILLISECOND = 1_000_000
-"""Stored sums are integers in units of 10⁻⁶."""
-
-Place = tuple[str, int, str]
-"""Metric, start of its minute in µs, group as a canonical JSON array."""
+from bench.aggregator.accounts import Funnel, Percentiles, Place, Total, Uniques, Units, Windows
+from bench.aggregator.metrics import BY_UNIT, FUNNEL, QUANTILES, USERS_SEEN, Wanted
+from bench.aggregator.workload import EVENT_TYPES, VARIANTS, Columns, minutes_of
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
-    """One window of one group over all shards; sum, min and max as stored, absent where a metric only counts."""
+class GroupSum:
+    """W1 of one event type and variant over all windows; sums in whole ms and cents."""
 
     n: int
-    sum: int = 0
-    min: int | None = None
-    max: int | None = None
+    milliseconds: int
+    purchases: int
+    cents: int
 
 
-@dataclass(slots=True)
 class Truth:
-    """Takes every event as it is drawn; totals are worked out when they are asked for."""
+    """Takes every event as it is drawn; the rest is worked out when it is asked for. `start` is the drawing's."""
 
-    events: int = 0
-    _counts: defaultdict[tuple[int, int, int], int] = field(default_factory=lambda: defaultdict(int))
-    _amounts: defaultdict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(list))
-    _durations: defaultdict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, workload: Sequence[Wanted], *, start: int, experiment: bool) -> None:
+        self._start = start
+        self.windows = {(w.key, part.component): Windows(w, part) for w in workload for part in w.parts}
+        self.percentiles = Percentiles() if QUANTILES in workload else None
+        self.uniques = Uniques() if USERS_SEEN in workload else None
+        self.funnel = Funnel() if FUNNEL in workload else None
+        self.units = {w.key: Units(w.parts[0]) for w in BY_UNIT} if experiment else {}
+        self.events = 0
+        self._groups = np.zeros((4, len(EVENT_TYPES), len(VARIANTS)), np.int64)
 
-    def add(self, drawn: Drawn) -> None:
-        minute = drawn.time - drawn.time % MINUTE
-        self.events += 1
-        self._counts[minute, drawn.event_type, drawn.variant] += 1
-        self._durations[minute, drawn.event_type].append(drawn.milliseconds)
-        if drawn.cents is not None:
-            self._amounts[minute, drawn.variant].append(drawn.cents)
+    def add(self, columns: Columns) -> None:
+        minutes = minutes_of(columns, self._start)
+        self.events += len(columns)
+        for windows in self.windows.values():
+            windows.add(columns, minutes)
+        for each in (self.percentiles, self.funnel, *self.units.values()):
+            if each is not None:
+                each.add(columns)
+        if self.uniques is not None:
+            self.uniques.add(columns, minutes)
+        place = (columns.kinds, columns.variants)
+        ones = np.ones(len(columns), np.int64)
+        for i, values in enumerate((ones, columns.milliseconds, columns.cents > 0, columns.cents)):
+            np.add.at(self._groups[i], place, values)
 
     def totals(self) -> dict[Place, Total]:
-        """Every window of every metric that has any event."""
-        found = {
-            (COUNTS, minute, group(EVENT_TYPES[kind], VARIANTS[variant])): Total(n)
-            for (minute, kind, variant), n in self._counts.items()
-        }
-        for (minute, variant), cents in self._amounts.items():
-            found[AMOUNTS, minute, group(VARIANTS[variant])] = _total(cents, _PER_CENT)
-        for (minute, kind), milliseconds in self._durations.items():
-            found[DURATIONS, minute, group(EVENT_TYPES[kind])] = _total(milliseconds, _PER_MILLISECOND)
-        return found
+        """Every window of every component that has any event."""
+        return dict(itertools.chain.from_iterable(w.totals(self._start) for w in self.windows.values()))
 
-    def matching(self) -> dict[str, int]:
-        """Metric → how many events it takes, over all windows."""
+    def unique_minutes(self) -> dict[tuple[int, str], int]:
+        return self.uniques.by_minute(self._start) if self.uniques else {}
+
+    def groups(self) -> dict[tuple[str, str], GroupSum]:
+        """Event type and variant → what every system's windows must add up to."""
         return {
-            COUNTS: self.events,
-            AMOUNTS: sum(map(len, self._amounts.values())),
-            DURATIONS: self.events,
+            (kind, variant): GroupSum(*(int(value) for value in self._groups[:, k, v]))
+            for k, kind in enumerate(EVENT_TYPES)
+            for v, variant in enumerate(VARIANTS)
+            if self._groups[0, k, v]
         }
-
-    def percentile_95(self) -> dict[str, int]:
-        """Group of the duration metric → the stored value at rank ⌈0.95·n⌉ over all windows."""
-        by_kind: defaultdict[int, list[int]] = defaultdict(list)
-        for (_, kind), milliseconds in self._durations.items():
-            by_kind[kind].extend(milliseconds)
-        return {
-            group(EVENT_TYPES[kind]): sorted(values)[-(-95 * len(values) // 100) - 1] * _PER_MILLISECOND
-            for kind, values in by_kind.items()
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a system made of the events. `late`, `duplicates` and `invalid` are over all metrics."""
-
-    totals: Mapping[Place, Total]
-    counted: Mapping[str, int]
-    late: int
-    duplicates: int
-    invalid: int
-    percentile_95: Mapping[str, float]
-
-
-PERCENTILE_TOLERANCE = 0.01
-"""What the sketch promises, relative to a value that was there."""
-
-
-def differences(truth: Truth, result: Result) -> Iterator[str]:
-    """Says in words where the result is not the truth; nothing when all is exact (percentiles: within 1 %)."""
-    expected = truth.totals()
-    for place in sorted(expected.keys() | result.totals.keys()):
-        wanted, found = expected.get(place), result.totals.get(place)
-        if wanted != found:
-            yield f"{place}: expected {wanted}, found {found}"
-    for metric, n in truth.matching().items():
-        if result.counted.get(metric) != n:
-            yield f"{metric}: {n} events match, {result.counted.get(metric)} were counted"
-    for name, n in (("late", result.late), ("duplicate", result.duplicates), ("invalid", result.invalid)):
-        if n:
-            yield f"{n} events were taken for {name}, there are none"
-    for place_group, exact in truth.percentile_95().items():
-        estimate = result.percentile_95.get(place_group)
-        if estimate is None or abs(estimate - exact) > PERCENTILE_TOLERANCE * exact:
-            yield f"{DURATIONS} {place_group}: the 95th percentile is {exact}, found {estimate}"
-
-
-def group(*values: str) -> str:
-    """A group's values as the store writes them."""
-    return msgspec.json.encode(list(values)).decode()
-
-
-def _total(values: list[int], unit: int) -> Total:
-    return Total(len(values), sum(values) * unit, min(values) * unit, max(values) * unit)

@@ -15,26 +15,31 @@ import faust
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from bench.aggregator.peers.protocol import Done, Progress, Started, Task, task_from, tell
+from bench.aggregator.peers.protocol import Done, GroupTotal, Progress, Started, Task, task_from, tell
 
 _PROGRESS_EVERY = 2_000
 
 
 class Meter:
-    """Told of every event that was processed. The time from the first to the last of `events` + 1 is what counts."""
+    """Told of every event that was processed. The time from the first to the last of `events` is what counts.
 
-    def __init__(self, events: int) -> None:
+    `totals` says at the end what the windows hold.
+    """
+
+    def __init__(self, events: int, totals: Callable[[], tuple[GroupTotal, ...]] = tuple) -> None:
         self._events = events
-        self._processed = -1
+        self.totals = totals
+        self._processed = 0
         self._began = 0.0
 
     def processed(self) -> None:
         self._processed = done = self._processed + 1
-        if not done:
+        if done == 1:
             tell(Started())
             self._began = time.perf_counter()
-        elif done == self._events:
-            tell(Done(done, time.perf_counter() - self._began))
+        if done == self._events:
+            seconds = time.perf_counter() - self._began
+            tell(Done(done, seconds, self.totals()))
         elif not done % _PROGRESS_EVERY:
             tell(Progress(done))
 

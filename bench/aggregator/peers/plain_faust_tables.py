@@ -1,50 +1,56 @@
-"""The three metrics as a Faust agent with tumbling tables, whose changelogs survive a crash."""
+"""W1 as a Faust agent with a tumbling table, whose changelog survives a crash."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import faust
 
 from bench.aggregator.peers.faust_program import Meter, new_app, run
-from bench.aggregator.peers.plain_faust import bucket_of
 from bench.aggregator.peers.protocol import Task
+from bench.aggregator.peers.windows import Numbers, Place, Window, totals_of
 
 _WIDTH = timedelta(minutes=1)
 _KEPT = timedelta(days=1)
+_Stored = tuple[int, float, float, float]
+"""Count, sum, min and max."""
 
 
 def define(task: Task, meter: Meter) -> faust.App:
     app = new_app("bench-plain-faust-tables", task)
-
-    def windowed(name: str, default: Any) -> Any:
-        """A table in windows of the event's own time."""
-        table = app.Table(name, default=default, partitions=task.partitions)
-        windows: Any = table.tumbling(_WIDTH, expires=_KEPT)
-        return windows.relative_to(_time_of)
-
-    counts = windowed("counts", int)
-    amounts = windowed("amounts", lambda: None)
-    durations = windowed("durations", lambda: None)
-    buckets = windowed("duration_buckets", int)
+    table = app.Table("windows", default=lambda: None, partitions=task.partitions)
+    tumbling: Any = table.tumbling(_WIDTH, expires=_KEPT)
+    windows = tumbling.relative_to(_time_of)
+    meter.totals = lambda: totals_of(_contents(table))
 
     @app.agent(app.topic(task.topic))
     async def fold(events: Any) -> None:
         async for event in events:
             kind, properties = event["event_type"], event["properties"]
-            variant, duration = properties["variant"], properties["durationMs"]
-            counts[f"{kind}|{variant}"] += 1
-            n, total = durations[kind].value() or (0, 0)
-            durations[kind] = (n + 1, total + duration)
-            buckets[f"{kind}|{bucket_of(duration)}"] += 1
+            key = f"{kind}|{properties['variant']}"
+            durations, amounts = windows[key].value() or (None, None)
+            durations = _added(durations, properties["durationMs"])
             if kind == "purchase":
-                amount = properties["amount"]
-                n, total, low, high = amounts[variant].value() or (0, 0.0, amount, amount)
-                amounts[variant] = (n + 1, total + amount, min(low, amount), max(high, amount))
+                amounts = _added(amounts, properties["amount"])
+            windows[key] = (durations, amounts)
             meter.processed()
 
     return app
+
+
+def _added(numbers: _Stored | None, value: float) -> _Stored:
+    if numbers is None:
+        return 1, value, value, value
+    n, total, low, high = numbers
+    return n + 1, total + value, min(low, value), max(high, value)
+
+
+def _contents(table: Any) -> Iterator[tuple[Place, Window]]:
+    for (key, (start, _)), (durations, amounts) in table.items():
+        kind, variant = key.split("|")
+        yield (int(start // 60), kind, variant), Window(Numbers(*durations), Numbers(*(amounts or ())))
 
 
 def _time_of(event: Any) -> float:

@@ -22,11 +22,30 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     events: int
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """Of the numbers of one property, as the system computed them; of no numbers `n` is 0 and the rest too."""
+
+    n: int
+    sum: float
+    min: float
+    max: float
+
+
+class GroupTotal(msgspec.Struct, frozen=True):
+    """One event type and variant over all windows. Durations are in ms; amounts only purchases have."""
+
+    event_type: str
+    variant: str
+    durations: Summary
+    amounts: Summary
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The measured time is over: `events` took `seconds`."""
+    """The measured time is over: `events` took `seconds`. `totals` are what the system's windows add up to."""
 
     events: int
     seconds: float
+    totals: tuple[GroupTotal, ...] = ()
 
 
 Line = Started | Progress | Done

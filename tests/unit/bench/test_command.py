@@ -18,7 +18,9 @@ def test_the_list_names_every_benchmark_and_its_systems() -> None:
             assert system in answer.output
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["aggregator", "--system", "nope"], ["--system", "nope"]])
+@pytest.mark.parametrize(
+    "arguments", [["nope"], ["aggregator", "--system", "nope"], ["--system", "nope"], ["--workload", "nope"]]
+)
 def test_an_unknown_name_is_refused_before_anything_starts(arguments: list[str]) -> None:
     answer = CliRunner().invoke(app, ["bench", *arguments])
     assert answer.exit_code == 2

@@ -6,11 +6,24 @@ import msgspec
 import pytest
 
 from bench.aggregator.peers.faust_program import Meter
-from bench.aggregator.peers.plain_faust import Histogram, Summary
-from bench.aggregator.peers.protocol import Done, Line, Progress, Started, Task, read_line, task_from, tell
+from bench.aggregator.peers.protocol import (
+    Done,
+    GroupTotal,
+    Line,
+    Progress,
+    Started,
+    Summary,
+    Task,
+    read_line,
+    task_from,
+    tell,
+)
+from bench.aggregator.peers.windows import Window, totals_of
+
+TOTAL = GroupTotal("search", "control", Summary(1, 5, 5, 5), Summary(0, 0, 0, 0))
 
 
-@pytest.mark.parametrize("line", [Started(), Progress(7), Done(9, 1.5)])
+@pytest.mark.parametrize("line", [Started(), Progress(7), Done(9, 1.5), Done(1, 2.5, (TOTAL,))])
 def test_every_line_survives_the_pipe(line: Line, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     tell(line)
     assert read_line(capfdbinary.readouterr().out) == line
@@ -38,16 +51,34 @@ def test_the_meter_times_from_the_first_event_and_says_so_once(capfdbinary: pyte
     assert done.seconds >= 0
 
 
-def test_a_summary_knows_count_sum_and_extremes() -> None:
-    summary = Summary()
-    for value in (2.5, 1.0, 4.0):
-        summary.add(value)
-    assert (summary.n, summary.sum, summary.min, summary.max) == (3, 7.5, 1.0, 4.0)
+def test_the_meter_tells_the_totals_with_its_last_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    window = Window()
+    window.durations.add(5)
+    meter = Meter(1, lambda: totals_of([((1, "search", "control"), window)]))
+    meter.processed()
+
+    *_, done = map(read_line, capfdbinary.readouterr().out.splitlines())
+    assert isinstance(done, Done)
+    assert done.totals == (TOTAL,)
 
 
-def test_a_histogram_puts_near_values_together_and_far_ones_apart() -> None:
-    histogram = Histogram()
-    for value in (1_000, 1_001, 2_000):
-        histogram.add(value)
-    assert (histogram.n, histogram.sum) == (3, 4_001)
-    assert sorted(histogram.buckets.values()) == [1, 2]
+def test_totals_add_up_the_minutes_of_each_group() -> None:
+    def window(*durations: int, amount: float | None = None) -> Window:
+        made = Window()
+        for duration in durations:
+            made.durations.add(duration)
+        if amount is not None:
+            made.amounts.add(amount)
+        return made
+
+    totals = totals_of(
+        [
+            ((1, "purchase", "control"), window(3, 4, amount=2.5)),
+            ((2, "purchase", "control"), window(9, amount=0.5)),
+            ((1, "search", "control"), window(1)),
+        ]
+    )
+    assert totals == (
+        GroupTotal("purchase", "control", Summary(3, 16, 3, 9), Summary(2, 3.0, 0.5, 2.5)),
+        GroupTotal("search", "control", Summary(1, 1, 1, 1), Summary(0, 0, 0, 0)),
+    )

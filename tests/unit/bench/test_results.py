@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +26,7 @@ def test_every_figure_is_a_row_with_the_six_agreed_fields(tmp_path: Path) -> Non
         "cpu_per_event": (250.0, "µs"),
         "peak_memory": (64.0, "MiB"),
         "events": (1_000_000, "events"),
+        "ratio_to_slow": (20.0, "×"),
     }
 
 
@@ -35,6 +37,19 @@ def test_the_table_shows_rates_as_multiples_of_the_baseline_and_what_each_guaran
     assert "20.0" in shown
     assert "fast: all of it" in shown
     assert "slow: nothing" in shown
+
+
+def test_ratios_are_within_a_workload() -> None:
+    other = replace(SLOW, workload="W2", seconds=2.0)
+    ratios = [f.value for f in Comparison([FAST, SLOW, other], "slow").figures() if f.metric == "ratio_to_slow"]
+    assert ratios == [20.0, 1.0, 1.0]
+
+
+def test_what_was_left_out_is_told_with_the_reason() -> None:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(Comparison([FAST], "fast", {"slow": "no uv"}).table("aggregator"))
+    assert "slow was left out: no uv" in captured.get()
 
 
 def test_without_the_baseline_there_are_no_multiples() -> None:

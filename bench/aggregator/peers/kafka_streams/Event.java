@@ -1,0 +1,80 @@
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import org.apache.kafka.common.serialization.Deserializer;
+import org.apache.kafka.common.serialization.Serde;
+import org.apache.kafka.common.serialization.Serdes;
+
+/** What W1 needs of an event. `time` is in microseconds, `amount` is NaN where there is none. */
+final class Event {
+    static final long MINUTE = 60_000_000L;
+
+    final long time;
+    final String type;
+    final String variant;
+    final long duration;
+    final double amount;
+
+    Event(long time, String type, String variant, long duration, double amount) {
+        this.time = time;
+        this.type = type;
+        this.variant = variant;
+        this.duration = duration;
+        this.amount = amount;
+    }
+
+    String group() {
+        return type + "|" + variant;
+    }
+
+    /** Jackson's streaming parser: nothing is built but the five fields, everything else is skipped. */
+    static final class FromJson implements Deserializer<Event> {
+        private final JsonFactory factory = new JsonFactory();
+
+        @Override
+        public Event deserialize(String topic, byte[] json) {
+            long time = 0, duration = 0;
+            String type = null, variant = null;
+            double amount = Double.NaN;
+            try (JsonParser parser = factory.createParser(json)) {
+                parser.nextToken();
+                for (String field; (field = parser.nextFieldName()) != null; ) {
+                    parser.nextToken();
+                    switch (field) {
+                        case "event_type" -> type = parser.getText();
+                        case "time" -> time = parser.getLongValue();
+                        case "properties" -> {
+                            for (String property; (property = parser.nextFieldName()) != null; ) {
+                                JsonToken token = parser.nextToken();
+                                switch (property) {
+                                    case "variant" -> variant = parser.getText();
+                                    case "durationMs" -> duration = parser.getLongValue();
+                                    case "amount" -> amount = parser.getDoubleValue();
+                                    default -> {
+                                        if (token.isStructStart()) parser.skipChildren();
+                                    }
+                                }
+                            }
+                        }
+                        default -> parser.skipChildren();
+                    }
+                }
+            } catch (IOException error) {
+                throw new IllegalArgumentException(error);
+            }
+            return new Event(time, type, variant, duration, amount);
+        }
+    }
+
+    /** What goes through the repartition topic: the numbers, 16 bytes; the group is the key, the time the record's. */
+    static Serde<Event> numbers() {
+        return Serdes.serdeFrom(
+            (topic, event) -> ByteBuffer.allocate(16).putLong(event.duration).putDouble(event.amount).array(),
+            (topic, bytes) -> {
+                ByteBuffer buffer = ByteBuffer.wrap(bytes);
+                return new Event(0, null, null, buffer.getLong(), buffer.getDouble());
+            });
+    }
+}

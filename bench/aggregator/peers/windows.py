@@ -1,0 +1,63 @@
+"""W1's result as the Python peers keep it: what happened in each minute, by event type and variant."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bench.aggregator.peers.protocol import GroupTotal, Summary
+
+MINUTE = 60_000_000
+
+Place = tuple[int, str, str]
+"""Minutes since the epoch, event type, variant."""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Count, sum and extremes of what was added."""
+
+    n: int = 0
+    sum: float = 0
+    min: float = math.inf
+    max: float = -math.inf
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        self.sum += value
+        if value < self.min:
+            self.min = value
+        if value > self.max:
+            self.max = value
+
+    def merge(self, other: Numbers) -> None:
+        self.n += other.n
+        self.sum += other.sum
+        self.min = min(self.min, other.min)
+        self.max = max(self.max, other.max)
+
+    def summary(self) -> Summary:
+        return Summary(self.n, self.sum, self.min, self.max) if self.n else Summary(0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Window:
+    durations: Numbers = field(default_factory=Numbers)
+    amounts: Numbers = field(default_factory=Numbers)
+
+    def merge(self, other: Window) -> None:
+        self.durations.merge(other.durations)
+        self.amounts.merge(other.amounts)
+
+
+def totals_of(windows: Iterable[tuple[Place, Window]]) -> tuple[GroupTotal, ...]:
+    """All minutes of each event type and variant added up."""
+    groups: defaultdict[tuple[str, str], Window] = defaultdict(Window)
+    for (_, kind, variant), window in windows:
+        groups[kind, variant].merge(window)
+    return tuple(
+        GroupTotal(kind, variant, window.durations.summary(), window.amounts.summary())
+        for (kind, variant), window in sorted(groups.items())
+    )
