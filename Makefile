@@ -4,7 +4,7 @@ VENV := .venv
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)/bin/uv)
 STAMP := $(VENV)/.synced
 
-.PHONY: setup demo test lint format bench lock clean
+.PHONY: setup demo test test-faults lint format bench lock clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	$(VENV)/bin/pytest $(ARGS)
+
+# A million events while everything fails in turn: about 25 minutes. TIDEGATE_FAULTS_SEED and _EVENTS choose others.
+test-faults: setup
+	TIDEGATE_FAULTS=long $(VENV)/bin/pytest -s tests/faults $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -17,8 +17,8 @@ from deploy.local.stack import LocalStack
 from examples.imports.domain.inbox import Channel
 from examples.imports.receivers import Receivers, open_receivers
 from shared.clock import system_clock, to_iso
-from tests.e2e.traffic import Ledger, send_batches
 from tests.e2e.valve import THRESHOLD, Valve
+from tests.traffic import Ledger, send_batches
 from tests.waiting import eventually
 
 VICTIMS = ("alerting", "aggregator-worker", "assignment", "ingest", "aggregator-api", "gateway", "postgres", "kafka")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
 from deploy.local.stack import LocalStack
 from shared.clock import system_clock, to_iso
+from tests.patient import PatientClient
 
-RETRYABLE = {429, 502, 503, 504}
 THRESHOLD = 10
 _ANALYTICS = "/api/v1/streaming-analytics"
 
@@ -22,11 +19,11 @@ class Valve:
     def __init__(self, stack: LocalStack, name: str, *, timeout_ms: int = 1_500) -> None:
         self.name = name
         self._timeout_ms = timeout_ms
-        self._http = httpx.AsyncClient(base_url=stack.gateway, headers={"X-API-Key": stack.keys["admin"]}, timeout=20)
+        self._client = PatientClient(stack.gateway, stack.keys["admin"])
         self.sent = 0
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._client.close()
 
     async def define(self, channels: dict[str, dict[str, Any]]) -> None:
         """`channels` by key; the breaker notifies them all."""
@@ -61,19 +58,7 @@ class Valve:
         return answer
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer, asked for until there is one other than "not now"."""
-        async with asyncio.timeout(90):
-            while True:
-                try:
-                    answer = await self._http.request(method, path, json=body)
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-                    continue
-                if answer.status_code not in RETRYABLE:
-                    assert answer.status_code < 500, answer.text
-                    answer.raise_for_status()
-                    return answer.json()
-                await asyncio.sleep(0.05)
+        return await self._client.ask(method, path, body)
 
     async def happen(self, *statuses: str) -> None:
         """Sends one event for each status, in order, all acknowledged. Resends bear the same ids."""

@@ -1,0 +1,76 @@
+"""How much is thrown at the stack, and from which seed. Only the fixtures hand in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Severity:
+    """How often each fault happens, how long outages last in seconds, and how much is sent."""
+
+    events: int
+    worker_kills: int
+    worker_restarts: int
+    worker_pauses: int
+    postgres_kills: int
+    kafka_kills: int
+    kafka_pauses: int
+    others: int
+    """Rounds of killing every other process, and of pausing one of them."""
+    restarts: int
+    """Rounds of ending every other process, Kafka and Postgres too, as `tidegate down` does."""
+    partitions: int
+    """Of each kind: all connections to Postgres cut, the way to it down, a black hole."""
+    commit_cuts: int
+    postgres_away: float
+    groups: int
+
+
+SHORT = Severity(
+    events=60_000,
+    worker_kills=2,
+    worker_restarts=1,
+    worker_pauses=1,
+    postgres_kills=1,
+    kafka_kills=1,
+    kafka_pauses=1,
+    others=1,
+    restarts=0,
+    partitions=1,
+    commit_cuts=9,
+    postgres_away=20,
+    groups=50_000,
+)
+LONG = Severity(
+    events=1_000_000,
+    worker_kills=20,
+    worker_restarts=3,
+    worker_pauses=3,
+    postgres_kills=5,
+    kafka_kills=3,
+    kafka_pauses=2,
+    others=2,
+    restarts=1,
+    partitions=3,
+    commit_cuts=50,
+    postgres_away=300,
+    groups=1_000_000,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSettings:
+    """`TIDEGATE_FAULTS` (short, long), `TIDEGATE_FAULTS_EVENTS` and `TIDEGATE_FAULTS_SEED`, all optional."""
+
+    severity: Severity
+    events: int
+    seed: int
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        severity = {"short": SHORT, "long": LONG}[environ.get("TIDEGATE_FAULTS", "short")]
+        events = int(environ.get("TIDEGATE_FAULTS_EVENTS", severity.events))
+        return cls(severity, events, int(environ.get("TIDEGATE_FAULTS_SEED", "1")))
