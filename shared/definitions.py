@@ -3,7 +3,8 @@
     PUT ─► row, version + 1 ─► publish ─► published_version = version      (a row is its own outbox)
 
 While published_version < version the row is still to be sent; at start every row is sent again, so that a topic
-that lost its data is whole. Consumers ignore lower versions.
+that lost its data is whole. Consumers ignore lower versions. The other way round, `restore` gives a Postgres that
+lost its data what the topic holds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from shared.definition_error import DefinitionError
-from shared.kafka import Publisher
+from shared.kafka import Publisher, Replica
 from shared.messages import Breaker, Flag, Metric, Rule
 from shared.postgres import RETRYABLE, Pool
 from shared.topics import Topic
@@ -80,6 +81,48 @@ class DefinitionStore(Generic[T]):
         self._table = table
         self._canonical = canonical
         self._task: asyncio.Task[None] | None = None
+
+    async def restore(self, kafka: str, check: Callable[[str, str, int, Any], object]) -> int:
+        """Takes over what the topic holds and Postgres lacks, or has in a lower version; returns how many that were.
+
+        So it is after Postgres was made anew or restored from a backup: consumers go by the topic, and would ignore
+        whatever is put under a version that it has passed. Call it before `start`. `check` (organisation, key,
+        version, spec) raises DefinitionError for what is no definition, which is left out.
+        Raises KafkaError, TimeoutError or what `RETRYABLE` lists.
+        """
+        latest: dict[tuple[str, str], T] = {}
+
+        def learn(message: T) -> None:
+            known = latest.get((message.organisation, message.key))
+            if known is None or message.version > known.version:
+                latest[message.organisation, message.key] = message
+
+        replica = Replica(kafka, self._topic, learn)
+        try:
+            await replica.start()
+        finally:
+            await replica.stop()
+        restored = 0
+        for (organisation, key), message in sorted(latest.items()):
+            try:
+                check(organisation, key, message.version, message.spec)
+            except DefinitionError as error:
+                logger.error("a definition is left out", extra={"key": key, "error": str(error)})
+                continue
+            restored += await self._pool.fetchval(
+                f"WITH taken AS (INSERT INTO {self._table} AS t "
+                "(organisation, key, version, published_version, spec) VALUES ($1, $2, $3, $3, $4) "
+                "ON CONFLICT (organisation, key) DO UPDATE SET "
+                "version = excluded.version, published_version = excluded.published_version, spec = excluded.spec, "
+                "updated_at = now() WHERE t.version < excluded.version RETURNING 1) SELECT count(*) FROM taken",
+                organisation,
+                key,
+                message.version,
+                message.spec,
+            )
+        if restored:
+            logger.warning("definitions were restored from Kafka", extra={"table": self._table, "number": restored})
+        return restored
 
     async def start(self) -> None:
         """Begins to publish in the background, everything once; waits for nothing."""

@@ -82,6 +82,19 @@ class MetricUpdate(Message, frozen=True, kw_only=True):
     sketch: bytes = b""
     units: int = 0
     """Experiments only: units of the variant that have a value (for the exposure series: exposed units)."""
+    conflicted: int = 0
+    """Experiments only: units seen in two variants. They are in no sum over units."""
+    event_sum: str = ""
+    event_sum_squares: str = ""
+    """Experiments only: over events, as `n`, `min`, `max` and `sketch` are. Empty: not known."""
+    includes_conflicted: bool = False
+    """Experiments only: what is over events includes conflicted units, each event under the variant that was known
+    when it came."""
+    other_sum: str = "0"
+    other_sum_squares: str = "0"
+    cross_sum: str = "0"
+    """Experiments only, over units: Σy, Σy² and Σxy, where x is the unit's sum and y its other one: the denominator
+    of a ratio, or what the unit did before it was exposed."""
     latest_success: int = 0
     """Streaks only: when the latest success happened in this shard; 0 if none did."""
     failures: tuple[int, ...] = ()
@@ -101,6 +114,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """Records that the brokers have and the shard has not folded."""
     shards: int = 0
     """How many shards there are: partitions of `events.v1`."""
+    closed_through: int = 0
+    """Minutes that end at or before this are closed: every shard has passed them, late events alone amend them."""
 
 
 class Switch(Message, frozen=True, kw_only=True):
@@ -178,6 +193,8 @@ class Experiment(Message, frozen=True, kw_only=True):
     variants: tuple[Variant, ...]
     metrics: tuple[str, ...] = ()
     """Keys of the metrics that are kept by unit for this experiment."""
+    segments: tuple[str, ...] = ()
+    """Paths into an exposure, such as `context.networkType`, by whose values results can be cut."""
     stratify_by: str | None = None
     """Name of the context number that picks the stratum."""
     strata: tuple[Stratum, ...] = ()

@@ -16,11 +16,15 @@ _ATTEMPTS = 4
 
 
 class RefusedError(Exception):
-    """What the server, or the network, said; `status` is None if nobody answered."""
+    """What the server, or the network, said; `status` is None if nobody answered.
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    `place` is the faulty part of the definition that was sent, such as `spec.filter.op`, if it is one's fault.
+    """
+
+    def __init__(self, text: str, status: int | None = None, place: str | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.place = place
 
 
 class AdminApi:
@@ -59,7 +63,8 @@ class AdminApi:
                 break
             time.sleep(attempt)
         if not answer.is_success:
-            raise RefusedError(_problem(answer), answer.status_code)
+            place = json_object(answer).get("place")
+            raise RefusedError(_problem(answer), answer.status_code, place=place if isinstance(place, str) else None)
         return answer
 
     def stranger(self) -> RefusedError:

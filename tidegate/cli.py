@@ -13,7 +13,21 @@ from typer.main import get_command
 
 from tidegate import commands
 
-_ORDER = ("up", "down", "status", "apply", "kill", "restore", "switches", "demo", "bench", "migrate")
+_ORDER = (
+    "up",
+    "down",
+    "status",
+    "apply",
+    "kill",
+    "restore",
+    "switches",
+    "demo",
+    "bench",
+    "backfill",
+    "migrate",
+    "adopt-log",
+    "replay",
+)
 
 
 class LazyCommands(TyperGroup):
@@ -21,14 +35,14 @@ class LazyCommands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Known ones first, in the order in which one meets them."""
-        names = (module.name for module in pkgutil.iter_modules(commands.__path__))
+        names = (module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
         return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.list_commands(ctx):
             return None
         alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_show_locals=False, add_completion=False)
-        importlib.import_module(f"tidegate.commands.{cmd_name}").register(alone)
+        importlib.import_module(f"tidegate.commands.{cmd_name.replace('-', '_')}").register(alone)
         return get_command(alone)
 
 

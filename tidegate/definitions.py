@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ MAX_DEPTH = 64
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
+_OUTER = re.compile(r"(?:\.[^.\[]*|\[[0-9]+\]|^[^.\[]+)$")
+"""The last step of a place."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SINGULARS = {plural: kind for kind, plural in PLURALS.items()}
 _ORDER = {kind: number for number, kind in enumerate(PLURALS)}
@@ -45,6 +47,17 @@ class Document:
     spec: Mapping[str, Any]
     source: str
     number: int
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Place in the document (`spec.filter.all[1].op`) → line of the file, from 1."""
+
+    def line_of(self, place: str) -> int | None:
+        """Where the place stands, or, if it is missing, what it should stand in."""
+        while place not in self.lines:
+            shorter = _OUTER.sub("", place)
+            if shorter == place:
+                return self.lines.get("")
+            place = shorter
+        return self.lines[place]
 
     @property
     def path(self) -> str:
@@ -70,13 +83,16 @@ def find_files(path: Path) -> tuple[Path, ...]:
 def parse(text: str, source: str) -> tuple[Document, ...]:
     """The documents of one file; empty ones are skipped. Raises `DefinitionError`."""
     try:
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
         contents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise DefinitionError(f"{source} is not valid YAML: {error}") from error
     except RecursionError:
         raise DefinitionError(f"{source} is nested too deeply") from None
     return tuple(
-        _document(content, source, number) for number, content in enumerate(contents, start=1) if content is not None
+        replace(_document(content, source, number), lines=_lines(node))
+        for number, (node, content) in enumerate(zip(nodes, contents, strict=True), start=1)
+        if content is not None
     )
 
 
@@ -106,6 +122,23 @@ def _document(content: object, source: str, number: int) -> Document:
         raise DefinitionError(f"{where} ({kind} {key}): spec must be a mapping")
     _check_json(spec, f"{where} ({kind} {key}): spec")
     return Document(kind=kind, key=key, spec=spec, source=source, number=number)
+
+
+def _lines(root: yaml.Node) -> dict[str, int]:
+    """Of a document that is plain JSON, so no deeper than MAX_DEPTH."""
+    lines: dict[str, int] = {}
+
+    def walk(node: yaml.Node, place: str, line: int) -> None:
+        lines[place] = line
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                walk(value, f"{place}.{key.value}" if place else str(key.value), key.start_mark.line + 1)
+        elif isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                walk(item, f"{place}[{i}]", item.start_mark.line + 1)
+
+    walk(root, "", root.start_mark.line + 1)
+    return lines
 
 
 def _check_json(value: object, where: str, depth: int = 1) -> None:

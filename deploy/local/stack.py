@@ -18,6 +18,7 @@ from deploy.local.artifacts import LOCK_FILE, ArtifactError, fetch_jars, missing
 from deploy.local.children import ProgramError, identify
 from deploy.local.process import Account, Job, Process, ProcessState
 from deploy.local.reporter import Reporter, Silent
+from deploy.local.restarts import RestartPolicy
 from deploy.local.services import SERVICES, Neighbours, Service
 from deploy.local.settings import default_cache
 from deploy.local.state import SCOPES, ProcessRecord, Record, StateDirectory, StateError, read_keys, write_private
@@ -52,6 +53,7 @@ class LocalStack:
         cache: Path | None = None,
         reporter: Reporter | None = None,
         log_level: str = "INFO",
+        policy: RestartPolicy | None = None,
     ) -> None:
         self.state = StateDirectory(state)
         self._port = port
@@ -61,6 +63,7 @@ class LocalStack:
         self._cache = cache or default_cache(os.environ, self.state.path)
         self._reporter = reporter or Silent()
         self._log_level = log_level
+        self._policy = policy
         self._ports: Mapping[str, int] = {}
         self._password = ""
         self._phase = ProcessState.STOPPED
@@ -137,7 +140,7 @@ class LocalStack:
         units = self._infrastructure(jars, account)
         if self._with_services:
             units += self._everything_else()
-        self._supervisor = Supervisor(units, self.state.logs, observer=self._on_change)
+        self._supervisor = Supervisor(units, self.state.logs, observer=self._on_change, policy=self._policy)
         await self._supervisor.start()
         self._phase = ProcessState.READY
         self._record()

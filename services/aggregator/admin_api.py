@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Response
+from fastapi.responses import JSONResponse
 
 from services.aggregator.definitions import Definitions
+from services.aggregator.domain.metrics import KINDS
+from services.aggregator.domain.schema import metric_schema
+from services.aggregator.examples import EXAMPLES
 from shared.definition_routes import answer_put
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
@@ -14,58 +18,13 @@ from shared.keys import Principal
 _Asker = Annotated[Principal, Depends(principal_of)]
 Key = Annotated[str, Path(max_length=128, description="The metric's key")]
 
-_FAILED = {"path": "properties.finalStatus", "op": "eq", "value": "failed"}
-_EXAMPLES = {
-    "count": {"value": {"type": "count", "event": "click", "group_by": ["properties.page"]}},
-    "value": {
-        "value": {
-            "type": "value",
-            "event": "purchase",
-            "value": "properties.amount",
-            "aggregations": ["sum", "avg", "p95"],
-        }
-    },
-    "ratio": {
-        "summary": "Share of imports that failed",
-        "value": {
-            "type": "ratio",
-            "numerator": {"event": "data_import_completed", "filter": _FAILED},
-            "denominator": {"event": "data_import_completed"},
-        },
-    },
-    "streak": {
-        "summary": "Consecutive failures, for a breaker",
-        "description": "Failures after the latest success, over all partitions. Without `success`, an event that "
-        "matches and is no failure is a success. `length` (1 to 100, default 20) is how many are kept.",
-        "value": {"type": "streak", "event": "data_import_completed", "failure": _FAILED, "length": 20},
-    },
-    "journey": {
-        "summary": "What became of each import",
-        "description": "One journey a unit, counted in the minute of its earliest start: completed (whenever that "
-        "comes), abandoned_after_navigation (navigated, and dead or the timeout has passed), abandoned_timeout, or "
-        "in_progress. `navigate`, `dead` and `steps` are optional; `timeout` is seconds, or text such as 90s, 30m "
-        "or 2h, at most 24h (default 1800s). `group_by` is read from the start.",
-        "value": {
-            "type": "journey",
-            "unit": "job",
-            "start": {"event": "background_import_started"},
-            "navigate": {
-                "event": "background_import_engagement",
-                "filter": {"path": "properties.userAction", "op": "eq", "value": "navigate_away"},
-            },
-            "dead": {"event": "background_import_cancelled"},
-            "complete": {"event": "data_import_completed"},
-            "steps": [{"name": "reviewed", "event": "field_mapping_review_completed"}],
-            "timeout": "1800s",
-            "group_by": ["properties.variant"],
-        },
-    },
-}
-_TYPE = {"type": "string", "enum": ["count", "value", "ratio", "streak", "journey"]}
+SCHEMA_PATH = "/api/v1/openapi/metric.schema.json"
+
+_TYPE = {"type": "string", "enum": list(KINDS)}
 _Spec = Annotated[
     Any,
     Body(
-        openapi_examples=_EXAMPLES,
+        openapi_examples={name: dict(example) for name, example in EXAMPLES.items()},
         json_schema_extra={"type": "object", "required": ["type"], "properties": {"type": _TYPE}},
     ),
 ]
@@ -76,7 +35,10 @@ def metric_routes(definitions: Definitions) -> APIRouter:
 
     @routes.put("/{key}", summary="Define metric", responses={201: {"description": "Created"}})
     async def put_metric(key: Key, spec: _Spec, asker: _Asker, response: Response) -> dict[str, Any]:
-        """Defines a metric, valid from the next batch. A change makes a new version, which starts at zero."""
+        """Defines a metric, valid from the next batch. A change makes a new version, which starts at zero.
+
+        What can be said stands in the JSON Schema at `/api/v1/openapi/metric.schema.json` and in docs/metrics.md.
+        """
         return await answer_put(response, key, definitions.put(asker.organisation, key, spec))
 
     @routes.get("", summary="List metric definitions")
@@ -91,6 +53,17 @@ def metric_routes(definitions: Definitions) -> APIRouter:
             raise metric_unknown(key)
         definition, spec = found
         return {"key": key, "version": definition.version, "spec": spec}
+
+    return routes
+
+
+def schema_routes() -> APIRouter:
+    """The published JSON Schema, which anyone may read."""
+    routes = APIRouter(tags=["metrics"])
+
+    @routes.get(SCHEMA_PATH, summary="Get the JSON Schema of metric definitions")
+    async def get_metric_schema() -> JSONResponse:
+        return JSONResponse(metric_schema(), media_type="application/schema+json")
 
     return routes
 

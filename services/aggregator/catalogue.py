@@ -29,6 +29,7 @@ class Catalogue:
         self._experiments_topic = Replica(kafka, topics.EXPERIMENTS, self._learn_experiment, clock=clock)
         self._plan: Plan | None = None
         self._current_as_of = 0
+        self._doubts = 0
 
     async def start(self) -> None:
         await self._metrics_topic.start()
@@ -43,11 +44,18 @@ class Catalogue:
         Asks the brokers only when `newest` is later than the last answer. Raises KafkaError.
         """
         if newest + _SKEW >= self._current_as_of:
+            doubts = self._doubts
             asked = await asyncio.gather(self._metrics_topic.catch_up(), self._experiments_topic.catch_up())
-            self._current_as_of = min(asked)
+            if doubts == self._doubts:
+                self._current_as_of = min(asked)
         if self._plan is None:
             self._plan = make_plan(self._definitions.values(), self._experiments.values())
         return self._plan
+
+    def ask_again(self) -> None:
+        """A shard comes from another writer: whatever that one knew is in the next plan."""
+        self._doubts += 1
+        self._current_as_of = 0
 
     def _learn_metric(self, message: Metric) -> None:
         key = (message.organisation, message.key)

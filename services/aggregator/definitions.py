@@ -18,6 +18,10 @@ class Definitions:
             pool, publisher, topic=topics.METRICS, table="metrics", canonical=canonical
         )
 
+    async def restore(self, kafka: str) -> int:
+        """Before `start`: takes over what Kafka knows and Postgres does not. Raises what `DefinitionStore` says."""
+        return await self._store.restore(kafka, parse_definition)
+
     async def start(self) -> None:
         await self._store.start()
 

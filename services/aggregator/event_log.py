@@ -53,6 +53,14 @@ def judge_log(row: ShardRow, ends: LogEnds) -> LogVerdict:
     return LogVerdict.SAME
 
 
+def what_is_wrong(row: ShardRow, ends: LogEnds, verdict: LogVerdict) -> str:
+    """For people: the verdict, and which offsets it is about."""
+    if verdict is LogVerdict.OVERRUN:
+        return f"{verdict.value}; offsets {row.next_offset} to {ends.begin - 1} are lost"
+    held = f"{ends.begin} to {ends.end - 1}" if ends.end > ends.begin else "nothing"
+    return f"{verdict.value}; the cursor stands at {row.next_offset}, the log holds {held}"
+
+
 class EventLog:
     """Reads ends and single records of one topic."""
 

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from services.aggregator.event_log import LogTail
 from services.aggregator.partitions import Partitions
+from services.aggregator.shard_clocks import ShardClocks
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.updates import Updates
 from shared import topics
@@ -31,12 +32,19 @@ class Heartbeats:
     """Also tells the shards when they have nothing left to fold, so that their deadlines can pass."""
 
     def __init__(
-        self, publisher: Publisher, tail: LogTail, partitions: Partitions, updates: Updates, clock: Clock
+        self,
+        publisher: Publisher,
+        tail: LogTail,
+        partitions: Partitions,
+        updates: Updates,
+        clocks: ShardClocks,
+        clock: Clock,
     ) -> None:
         self._publisher = publisher
         self._tail = tail
         self._partitions = partitions
         self._updates = updates
+        self._clocks = clocks
         self._clock = clock
         self._times: dict[int, int] = {}
 
@@ -77,5 +85,6 @@ class Heartbeats:
                 time=time,
                 lag=lag,
                 shards=shards,
+                closed_through=self._clocks.closed_through,
             ),
         )

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 
 from services.aggregator.domain.batch import GRACE
-from services.aggregator.store import journeys, shards, windows
+from services.aggregator.store import backfills, clocks, facts, groups, shards, unit_states, windows
 from shared.clock import DAY, Clock, to_datetime
 from shared.postgres import RETRYABLE, Pool
 
@@ -113,10 +113,13 @@ class Maintenance:
 
     async def _drop_expired_waiting(self, connection: asyncpg.Connection) -> None:
         """What no exposure, or no start of a journey, within grace can claim any more."""
-        lowest = await connection.fetchval("SELECT min(watermark) FROM shards WHERE watermark > 0")
-        if lowest is not None:
-            await connection.execute("DELETE FROM unit_waiting WHERE time < $1", lowest - 2 * GRACE)
-            await journeys.forget_without_start(connection, lowest - 2 * GRACE)
+        before = await clocks.lowest_clock(connection) - 2 * GRACE
+        if before > 0:
+            await unit_states.forget_waiting(connection, before)
+            if not await backfills.any_runs(connection):
+                await facts.forget_without_start(connection, before)
+                await facts.settle(connection, before)
+            await groups.forget_groups(connection, before)
 
 
 def _table(day: date) -> str:

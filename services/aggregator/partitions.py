@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from services.aggregator.event_log import EventLog, LogEnds, LogVerdict, judge_log
+from services.aggregator.event_log import EventLog, LogEnds, LogVerdict, judge_log, what_is_wrong
 from services.aggregator.record_batches import Gate, RecordBatch
 from services.aggregator.shard_folder import ShardFolder, Tools
 from services.aggregator.store.shards import ShardRow, create_shard, load_seen, load_shard
@@ -26,11 +26,9 @@ class LogRefusedError(Exception):
     """The log in Kafka is not the one that Postgres has folded: an operator must decide."""
 
     def __init__(self, row: ShardRow, ends: LogEnds, verdict: LogVerdict) -> None:
-        if verdict is LogVerdict.OVERRUN:
-            what = f"offsets {row.next_offset} to {ends.begin - 1} are lost"
-        else:
-            what = f"the cursor stands at {row.next_offset}, the log holds {ends.begin} to {ends.end - 1}"
-        super().__init__(f"partition {row.shard}: {verdict.value}; {what}")
+        super().__init__(
+            f"partition {row.shard}: {what_is_wrong(row, ends, verdict)}; `tidegate adopt-log` shows what can be done"
+        )
 
 
 class Partitions:
@@ -61,6 +59,7 @@ class Partitions:
                 await self.revoked(list(self._tasks))  # some may be open: two folders of one shard would contend
                 await asyncio.sleep(0.25)
         self.ready = True
+        self._tools.metrics.assignments.inc()
         logger.info("partitions assigned", extra={"positions": positions})
         return positions
 
@@ -75,7 +74,8 @@ class Partitions:
         if tasks:
             await asyncio.wait(tasks, timeout=_REVOKE_SECONDS)
         for p in gone:
-            del self._folders[p]
+            self._folders.pop(p).retire()
+        self._tools.metrics.forget(gone)
         await self._tools.updates.forget(gone)
 
     async def submit(self, batch: RecordBatch) -> None:
@@ -83,6 +83,10 @@ class Partitions:
         queue = self._queues.get(batch.partition)
         if queue is not None and batch.epoch == self._gate.epoch:
             queue.put_nowait(batch)  # the gate bounds what can wait here
+
+    def folder(self, shard: int) -> ShardFolder | None:
+        """None if the shard is not ours."""
+        return self._folders.get(shard)
 
     def positions(self) -> dict[int, int]:
         """Partition → offset up to which everything is in Postgres."""
@@ -94,6 +98,27 @@ class Partitions:
             if folder.row.next_offset >= ends[p]:
                 folder.caught_up(asked_at)
         return [folder.row for folder in self._folders.values()]
+
+    def standing(self) -> list[tuple[ShardRow, int]]:
+        """Each shard's row, and its signs of life: a number that rises with all that it does.
+
+        Repeated attempts count for all shards: while one of them waits for Kafka or Postgres, others get no records.
+        """
+        failures = sum(folder.failures for folder in self._folders.values())
+        return [(folder.row, folder.signs + failures) for folder in self._folders.values()]
+
+    def waiting(self) -> dict[int, int]:
+        """Partition → batches fetched and not begun."""
+        return {p: queue.qsize() for p, queue in self._queues.items()}
+
+    async def examine(self, partitions: Iterable[int]) -> None:
+        """Raises LogRefusedError if a log of ours is not the one that was folded; else what `inspect` does."""
+        rows = {p: folder.row for p in partitions if (folder := self._folders.get(p))}
+        ends = await self._log.inspect({p: row.next_offset for p, row in rows.items()})
+        for p, row in rows.items():
+            verdict = judge_log(row, ends[p])
+            if verdict is not LogVerdict.SAME:
+                raise LogRefusedError(row, ends[p], verdict)
 
     async def _rows(self, partitions: list[int]) -> dict[int, ShardRow]:
         """Each partition's row, created where there is none, once its log is recognised."""
@@ -116,6 +141,7 @@ class Partitions:
     async def _open(self, partition: int, row: ShardRow) -> int:
         async with self._tools.pool.acquire() as connection:
             seen = await load_seen(connection, partition)
+        self._tools.catalogue.ask_again()
         folder = ShardFolder(row, seen, self._tools)
         await folder.republish()
         self._folders[partition] = folder
@@ -135,10 +161,20 @@ class Partitions:
                     return
                 continue
             place = self._gate.place(batch.partition)
-            if not await self._unbroken(folder, folder.fold(batch.records)):
+            if not await self._unbroken(folder, self._fold(folder, batch)):
                 return
             if place is not None:
                 place.release()
+
+    async def _fold(self, folder: ShardFolder, batch: RecordBatch) -> None:
+        """Reading began at the cursor: records from below it were folded by others, or are of another log."""
+        while batch.records.first_offset < folder.row.next_offset:
+            try:
+                await self.examine([batch.partition])
+                break
+            except (KafkaError, *RETRYABLE) as error:
+                await folder.wait_to_retry("the log", error)
+        await folder.fold(batch.records)
 
     async def _unbroken(self, folder: ShardFolder, work: Coroutine[Any, Any, None]) -> bool:
         """Lets a transaction in flight end before a cancellation takes effect; False if the work failed for good."""

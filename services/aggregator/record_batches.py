@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from itertools import zip_longest
+from typing import Any, Protocol, TypeVar, cast
 
 import faust
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+
+from services.aggregator.domain.records import Records, batches
+from services.aggregator.record_columns import Fetched, fetched_columns
+from shared.clock import SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +34,18 @@ MAX_BYTES = 2 * 1024 * 1024
 LINGER = 0.05
 """Seconds to wait for more when little came: one transaction then serves many events."""
 WAITING_PER_PARTITION = 2
+_LOG_APPEND_TIME = 1
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """Consecutive records (`aiokafka.ConsumerRecord`) of one partition."""
+    """Consecutive records of one partition."""
 
     partition: int
-    records: Sequence[Any]
+    records: Records
     epoch: int
     """The gate's, when they were fetched: a later one reads them again."""
 
@@ -82,12 +92,44 @@ class RawSchema(faust.Schema[Any, Any]):
         return message.value
 
 
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """Fetches columns instead of records."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Only tools that show lag read what is committed: whatever goes wrong ends nothing. Raises KafkaError."""
+        owned = self.assignment()
+        committed = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in owned
+        }
+        if committed:
+            await self._ensure_consumer().commit(committed)
+        return bool(committed)
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: Collection[Any],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            return await fetched_columns(fetcher, active_partitions, timeout or 0.0)
+
+
 class BatchConsumer(driver.Consumer):
     """Reads one topic, in batches, from positions that `Positions` knows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._seeking = asyncio.Lock()
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def _batch_transport(self) -> BatchTransport:
@@ -100,8 +142,19 @@ class BatchConsumer(driver.Consumer):
             partitions = sorted(tp.partition for tp in self.assignment() if tp.topic == transport.events_topic)
             transport.gate.reset(partitions)
             positions = await transport.positions.assigned(partitions)
-            await self.seek_wait({TP(transport.events_topic, p): offset for p, offset in positions.items()})
+            try:
+                await self.seek_wait({TP(transport.events_topic, p): offset for p, offset in positions.items()})
+            except IllegalStateError as error:
+                # Some were revoked meanwhile: the assignment that follows seeks again.
+                logger.warning("the assignment changed while it was being opened", extra={"error": str(error)})
+                kept = {tp.partition for tp in self.assignment()}
+                await transport.positions.revoked([p for p in partitions if p not in kept])
             transport.gate.opened()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:  # one worker too many, which stands by: Faust seeks nothing then
+            await self._batch_transport.positions.assigned(())
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self._batch_transport.positions.revoked(sorted(tp.partition for tp in revoked))
@@ -133,28 +186,26 @@ class BatchConsumer(driver.Consumer):
             await self.crash(error)
             raise
 
-    async def _fetch_with_linger(self) -> tuple[dict[Any, list[Any]], set[TP] | None]:
-        fetched, active = await self._wait_next_records(1.0)
-        records = dict(fetched or {})
-        if records and sum(map(len, records.values())) < MAX_RECORDS // 4 and self.flow_active:
+    async def _fetch_with_linger(self) -> tuple[Fetched, set[TP] | None]:
+        found, active = await self._wait_next_records(1.0)
+        fetched = cast("Fetched", dict(found or {}))
+        if fetched and _count(fetched) < MAX_RECORDS // 4 and self.flow_active:
             await self.sleep(LINGER)
             if self.flow_active and not self.should_stop:
                 more, active = await self._wait_next_records(0.0)
-                for tp, found in (more or {}).items():
-                    records[tp] = [*records.get(tp, ()), *found]
-        return records, active
+                for tp, records in cast("Fetched", more or {}).items():
+                    fetched[tp] = [*fetched.get(tp, ()), *records]
+        return fetched, active
 
-    async def _deliver_all(self, records: Mapping[Any, list[Any]], epoch: int, active: set[TP] | None) -> bool:
+    async def _deliver_all(self, fetched: Fetched, epoch: int, active: set[TP] | None) -> bool:
         """False if something was left out."""
         whole = True
-        for tp, found in records.items():
-            for chunk in chunks(found):
-                if not await self._deliver(tp, chunk, epoch, active):
-                    whole = False
-                    break
+        for tp, records in in_turn({tp: batches(f, MAX_RECORDS, MAX_BYTES) for tp, f in fetched.items()}):
+            # What is left out leaves a gap: all behind it is refused by the epoch of the seek that follows.
+            whole = whole and await self._deliver(tp, records, epoch, active)
         return whole
 
-    async def _deliver(self, tp: Any, records: Sequence[Any], epoch: int, active: set[TP] | None) -> bool:
+    async def _deliver(self, tp: Any, records: Records, epoch: int, active: set[TP] | None) -> bool:
         """False if the records were fetched before a seek, or the partition is not ours (any more)."""
         place = self._batch_transport.gate.place(tp.partition)
         if place is None:
@@ -163,14 +214,13 @@ class BatchConsumer(driver.Consumer):
         current = epoch == self._batch_transport.gate.epoch
         if not (self.flow_active and current and (active is None or tp in active)):
             return False
-        last = records[-1]
         batch = RecordBatch(tp.partition, records, epoch)
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
-            last.offset,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
+            records.next_offset - 1,
+            int(records.broker_times[-1]) / SECOND,
+            _LOG_APPEND_TIME,
             [],
             None,
             cast("bytes", batch),  # the one place where a message's value is no bytes
@@ -196,14 +246,11 @@ class BatchTransport(driver.Transport):
         self.gate = gate
 
 
-def chunks(records: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Cuts where a batch would exceed MAX_RECORDS or MAX_BYTES; a single larger record is a batch of its own."""
-    start, size = 0, 0
-    for i, record in enumerate(records):
-        length = len(record.value or b"")
-        if i > start and (i - start >= MAX_RECORDS or size + length > MAX_BYTES):
-            yield records[start:i]
-            start, size = i, 0
-        size += length
-    if start < len(records):
-        yield records[start:]
+def in_turn(columns: Mapping[_K, Iterable[_V]]) -> Iterator[tuple[_K, _V]]:
+    """The first of each, then the second of each, and so on: a partition with much waiting holds up no other."""
+    for row in zip_longest(*([(key, value) for value in values] for key, values in columns.items())):
+        yield from (pair for pair in row if pair is not None)
+
+
+def _count(fetched: Fetched) -> int:
+    return sum(len(records) for found in fetched.values() for records in found)

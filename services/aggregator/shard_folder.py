@@ -5,42 +5,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
 from services.aggregator.catalogue import Catalogue
-from services.aggregator.domain.batch import Batch, Record, Rejected, Verdicts, judge, read_batch
+from services.aggregator.dead_letters import dead_letter, publish_dead_letters
+from services.aggregator.domain.batch import Batch, Rejected, Verdicts, judge, read_batch
+from services.aggregator.domain.caps import KnownGroups, SeriesDay
+from services.aggregator.domain.clocks import MARGIN
 from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.event import reader_of
 from services.aggregator.domain.fold import fold
+from services.aggregator.domain.known import KnownUnits
 from services.aggregator.domain.plan import Plan
+from services.aggregator.domain.records import Records
 from services.aggregator.domain.seen import SeenIds
 from services.aggregator.listeners import Listeners, Named
+from services.aggregator.store.groups import read_groups
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, forget_digests, load_seen, load_shard
 from services.aggregator.store.transaction import Applied, CursorMovedError, apply_batch, apply_deadlines
 from services.aggregator.store.unpublished import load_present, load_unpublished
 from services.aggregator.telemetry import WorkerMetrics
 from services.aggregator.updates import Updates
-from shared import topics
 from shared.clock import HOUR, SECOND, Clock
 from shared.kafka import Publisher
-from shared.messages import DeadLetter
 from shared.postgres import RETRYABLE, Pool
 
 logger = logging.getLogger(__name__)
 
-_MILLISECOND = SECOND // 1000
-_MARGIN = SECOND
-"""How far behind our clock an idle shard's deadlines pass: events may be on their way to the brokers."""
+T = TypeVar("T")
+
 _HEARD = 25 * HOUR
 """Windows of the longest rule and a little more: what a new listener is told of."""
 _FORGET_EVERY = 1_000
 """Batches between deletions of expired ids."""
-_MAX_PAYLOAD = 1_400_000
-"""Bytes of a record that its dead letter quotes: base64 makes a third more, and Kafka takes two million."""
 
 
 class GapError(Exception):
@@ -68,51 +71,97 @@ class ShardFolder:
     def __init__(self, row: ShardRow, seen: SeenIds, tools: Tools) -> None:
         self.row = row
         self._seen = seen
+        self._groups = KnownGroups(stored=True)
         self._tools = tools
+        self._units = KnownUnits()
         self._begun: set[int] = set()
         self._batches = 0
         self._heard = 0
         self._caught_up: tuple[int, int] | None = None
         """A cursor at which nothing was left to fold, and when (µs)."""
+        self._turn = asyncio.Lock()
+        """Held while the shard's row may change: batches, deadlines and history take turns."""
+        self._retired = False
+        self.signs = 0
+        """Rises with all that the shard does: what the watchdog looks at."""
+        self.failures = 0
+        """Attempts that failed and are repeated."""
         self._show()
 
-    async def fold(self, fetched: Sequence[Any]) -> None:
+    async def fold(self, fetched: Records) -> None:
         """Returns when the records are in Postgres. Raises GapError, or what nobody expected."""
+        self.signs += 1
+        async with self._turn:
+            await self._fold(fetched)
+
+    async def _fold(self, fetched: Records) -> None:
         await self._tell_new_listeners()
-        records = to_records(fetched, self.row.next_offset)
-        while records:
-            if records[0].offset != self.row.next_offset:
+        # What lies below the cursor is folded already.
+        records = fetched.beginning_at(self.row.next_offset)
+        while records is not None:
+            if records.first_offset != self.row.next_offset:
                 raise GapError(
-                    f"shard {self.row.shard}: expected offset {self.row.next_offset}, got {records[0].offset}"
+                    f"partition {self.row.shard}: offsets {self.row.next_offset} to {records.first_offset - 1} are "
+                    "missing; if retention has deleted them, the next start says so"
                 )
-            plan = await self._plan(records[-1].broker_time)
+            plan = await self._plan(int(records.broker_times[-1]))
             batch, verdicts, deltas = await asyncio.to_thread(self._decide, records, plan)
+            if deltas.groups.unread:
+                await self._read_groups(deltas.groups.unread)
+                continue
             await self._dead_letter(batch.rejected)
             if await self._store(batch, verdicts, deltas, plan):
                 return
             # Somebody else folded some of it: decide anew about what is left.
-            records = [r for r in records if r.offset >= self.row.next_offset]
+            records = records.beginning_at(self.row.next_offset)
 
     async def rest(self) -> None:
         """Between batches: tells new listeners what stands; of a shard with nothing left to fold, deadlines pass."""
+        async with self._turn:
+            await self._rest()
+
+    async def between_batches(self, work: Callable[[ShardRow], Awaitable[T]]) -> T:
+        """Has `work` do a transaction on the shard as its row says. If it fails, the row is read anew."""
+        async with self._turn:
+            try:
+                done = await work(self.row)
+            except CursorMovedError as moved:
+                if not self._retired:
+                    await self._take_anew(moved)
+                raise
+            except RETRYABLE as error:
+                if not self._retired:
+                    await self._take_anew(error)
+                raise
+            self.signs += 1
+            if isinstance(done, Applied):
+                self.row = done.shard
+                if not self._retired:
+                    self._tools.updates.offer(done)
+            return done
+
+    def retire(self) -> None:
+        """The shard goes to another worker: what is still under way is its to publish."""
+        self._retired = True
+
+    async def _rest(self) -> None:
         await self._tell_new_listeners()
         while self._caught_up is not None and self._caught_up[0] == self.row.next_offset:
             tools, now = self._tools, self._tools.clock()
             try:
-                applied = await apply_deadlines(
-                    tools.pool, self.row, self._caught_up[1] - _MARGIN, tools.ids, now=now
-                )
+                applied = await apply_deadlines(tools.pool, self.row, self._caught_up[1] - MARGIN, tools.ids, now=now)
             except CursorMovedError as moved:
                 await self._take_anew(moved)
                 return
             except RETRYABLE as error:
                 # The COMMIT itself may have succeeded: then none is due any more, and what it changed is unsent.
-                await self._wait_to_retry("deadlines", error)
+                await self.wait_to_retry("deadlines", error)
                 await self._take_anew(error)
                 return
             if applied is None:
                 return
             self.row = applied.shard
+            self.signs += 1
             tools.updates.offer(applied)
             if not applied.windows:
                 return
@@ -121,11 +170,11 @@ class ShardFolder:
         """All that the brokers had at `asked_at` (µs) is folded."""
         self._caught_up = (self.row.next_offset, asked_at)
 
-    def _decide(self, records: list[Record], plan: Plan) -> tuple[Batch, Verdicts, Deltas]:
+    def _decide(self, records: Records, plan: Plan) -> tuple[Batch, Verdicts, Deltas]:
         began = time.perf_counter()
-        batch = read_batch(records)
+        batch = read_batch(records, reader_of(plan.projection))
         verdicts = judge(batch, self.row.watermark, self._seen)
-        deltas = fold(batch, verdicts, plan)
+        deltas = fold(batch, verdicts, plan, self._groups, self._units)
         self._tools.metrics.fold_seconds.observe(time.perf_counter() - began)
         return batch, verdicts, deltas
 
@@ -138,7 +187,7 @@ class ShardFolder:
                         await self._tools.ids.register_windows(connection, plan.window_series())
                 return plan
             except (KafkaError, *RETRYABLE) as error:
-                await self._wait_to_retry("definitions", error)
+                await self.wait_to_retry("definitions", error)
 
     async def _store(self, batch: Batch, verdicts: Verdicts, deltas: Deltas, plan: Plan) -> bool:
         """True once the batch is applied, by us; False if the cursor was moved, and the state is loaded anew."""
@@ -163,17 +212,20 @@ class ShardFolder:
             except RETRYABLE as error:
                 # The COMMIT itself may have succeeded before the connection broke: then the next try finds the
                 # cursor moved by ourselves, and the reload ends at the batch's end.
-                await self._wait_to_retry("batch", error)
+                await self.wait_to_retry("batch", error)
                 continue
             tools.metrics.commit_seconds.observe(time.perf_counter() - began)
             self._begun.update(new_series)
-            self._seen.add(batch.digests, verdicts.minutes)
+            await asyncio.to_thread(self._seen.add, batch.digests, verdicts.minutes)
+            self._units.learn(applied.learned)
+            self._groups.add(deltas.groups)
             self._accept(applied, batch, verdicts, deltas)
             await self._forget_now_and_then()
             return True
 
     def _accept(self, applied: Applied, batch: Batch, verdicts: Verdicts, deltas: Deltas) -> None:
         self.row = applied.shard
+        self.signs += 1
         self._tools.updates.offer(applied)
         metrics, shard = self._tools.metrics, str(self.row.shard)
         metrics.batch_records.observe(batch.next_offset - batch.first_offset)
@@ -181,6 +233,9 @@ class ShardFolder:
         metrics.events.labels(shard, "late").inc(int(verdicts.late.sum()))
         metrics.events.labels(shard, "duplicate").inc(int(verdicts.duplicate.sum()))
         metrics.events.labels(shard, "dead_letter").inc(len(batch.rejected))
+        for series, counted in deltas.counters.items():
+            if counted.invalid:
+                metrics.count_invalid(series.organisation, series.metric, counted.invalid)
         metrics.invalid_experiment_events.inc(deltas.invalid_experiment_events)
         self._show()
 
@@ -192,7 +247,8 @@ class ShardFolder:
         metrics.seen_bytes.labels(shard).set(self._seen.memory_bytes)
 
     async def _take_anew(self, why: Exception) -> None:
-        """Takes the shard as Postgres has it."""
+        """Takes the shard as Postgres has it, and whatever another writer may have known of definitions."""
+        self._tools.catalogue.ask_again()
         logger.warning("the shard is loaded anew", extra={"shard": self.row.shard, "why": str(why)})
         while True:
             try:
@@ -201,10 +257,11 @@ class ShardFolder:
                     seen = await load_seen(connection, self.row.shard)
                 break
             except RETRYABLE as error:
-                await self._wait_to_retry("reload", error)
+                await self.wait_to_retry("reload", error)
         if row is None:
             raise GapError(f"shard {self.row.shard} has vanished from the database")
-        self.row, self._seen = row, seen
+        self.row, self._seen, self._groups = row, seen, KnownGroups(stored=True)
+        self._units.clear()
         await self.republish()
 
     async def republish(self) -> None:
@@ -215,7 +272,7 @@ class ShardFolder:
                     unpublished = await load_unpublished(connection, self.row, self._tools.clock() - _HEARD)
                 break
             except RETRYABLE as error:
-                await self._wait_to_retry("unpublished rows", error)
+                await self.wait_to_retry("unpublished rows", error)
         self._tools.updates.offer(unpublished)
         self._heard = 0
         await self._tell_new_listeners()
@@ -233,18 +290,22 @@ class ShardFolder:
                 async with self._tools.pool.acquire() as connection:
                     return await load_present(connection, self.row, metrics, since)
             except RETRYABLE as error:
-                await self._wait_to_retry("rows that a rule names", error)
+                await self.wait_to_retry("rows that a rule names", error)
+
+    async def _read_groups(self, unread: Collection[SeriesDay]) -> None:
+        tools = self._tools
+        while True:
+            try:
+                async with tools.pool.acquire() as connection:
+                    await read_groups(connection, self.row.shard, unread, self._groups, tools.ids)
+                return
+            except RETRYABLE as error:
+                await self.wait_to_retry("groups", error)
 
     async def _dead_letter(self, rejected: Sequence[Rejected]) -> None:
         """Before the batch is stored: a crash in between repeats a dead letter under the same id."""
-        for one in rejected:
-            letter = dead_letter(self._tools.topic, self.row.shard, one)
-            while True:
-                try:
-                    await self._tools.publisher.publish(topics.DEAD_LETTERS, letter)
-                    break
-                except (KafkaError, TimeoutError) as error:
-                    await self._wait_to_retry("dead letter", error)
+        letters = [dead_letter(self._tools.topic, self.row.shard, one) for one in rejected]
+        await publish_dead_letters(self._tools.publisher, letters, partial(self.wait_to_retry, "dead letter"))
 
     async def _forget_now_and_then(self) -> None:
         self._batches += 1
@@ -256,31 +317,9 @@ class ShardFolder:
         except RETRYABLE as error:
             logger.warning("expired ids stay for now", extra={"error": repr(error)})
 
-    async def _wait_to_retry(self, what: str, error: BaseException) -> None:
+    async def wait_to_retry(self, what: str, error: BaseException) -> None:
+        """Says that `what` failed and is tried again, which counts as a sign of life."""
+        self.failures += 1
         self._tools.metrics.retries.labels(str(self.row.shard)).inc()
         logger.warning("trying again", extra={"what": what, "shard": self.row.shard, "error": repr(error)})
         await asyncio.sleep(0.25)
-
-
-def to_records(fetched: Sequence[Any], next_offset: int) -> list[Record]:
-    """Kafka's records from `next_offset` on: what lies below is folded already."""
-    return [Record(r.offset, r.timestamp * _MILLISECOND, r.value) for r in fetched if r.offset >= next_offset]
-
-
-def dead_letter(topic: str, partition: int, rejected: Rejected) -> DeadLetter:
-    """A record too large to be quoted whole is cut, and the letter says so: nothing else would let the log go on."""
-    record, detail = rejected.record, rejected.detail
-    payload = record.value or b""
-    if len(payload) > _MAX_PAYLOAD:
-        detail = f"{detail} (payload: the first {_MAX_PAYLOAD} of {len(payload)} bytes)"
-    return DeadLetter(
-        id=f"{topic}-{partition}-{record.offset}",
-        organisation="",
-        reason=rejected.reason.value,
-        detail=detail,
-        origin="kafka",
-        partition=partition,
-        offset=record.offset,
-        received_at=record.broker_time,
-        payload=payload[:_MAX_PAYLOAD],
-    )

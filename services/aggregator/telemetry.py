@@ -1,10 +1,18 @@
-"""The worker's metrics. Counted per batch, never per event; labels are shards and fixed words only."""
+"""The worker's metrics. Counted per batch, never per event; labels are shards, fixed words, and a bounded number of
+metrics' names.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_MOST_NAMES = 500
+_OTHER = "other"
+"""Stands for all metrics beyond the bound."""
 
 
 class WorkerMetrics:
@@ -60,3 +68,69 @@ class WorkerMetrics:
             "Exposures and results that fit no experiment",
             registry=registry,
         )
+        self.invalid = Counter(
+            "tidegate_aggregator_invalid_total",
+            "Events that match a metric but hold no value that it can read; the metrics beyond 500 are `other`",
+            ["organisation", "metric"],
+            registry=registry,
+        )
+        self.lag = Gauge(
+            "tidegate_aggregator_lag_records", "Records in the log and not folded yet", ["shard"], registry=registry
+        )
+        self.batches_waiting = Gauge(
+            "tidegate_aggregator_batches_waiting", "Batches fetched and not begun", ["shard"], registry=registry
+        )
+        self.clock = Gauge(
+            "tidegate_aggregator_clock_seconds",
+            "The watermark, or with nothing left to fold the present; seconds since the epoch",
+            ["shard"],
+            registry=registry,
+        )
+        self.closed_through = Gauge(
+            "tidegate_aggregator_closed_through_seconds",
+            "Minutes that end at or before this are closed; seconds since the epoch",
+            registry=registry,
+        )
+        self.stalled_seconds = Gauge(
+            "tidegate_aggregator_stalled_seconds",
+            "How long a shard has had records and done nothing, while Kafka and Postgres answered",
+            ["shard"],
+            registry=registry,
+        )
+        self.assignments = Counter(
+            "tidegate_aggregator_rebalances_total", "Assignments of partitions to this worker", registry=registry
+        )
+        self._of_shards = (
+            self.next_offset,
+            self.watermark,
+            self.seen_ids,
+            self.seen_bytes,
+            self.lag,
+            self.batches_waiting,
+            self.clock,
+        )
+        self._stalled: set[int] = set()
+        self._named: set[tuple[str, str]] = set()
+
+    def count_invalid(self, organisation: str, metric: str, events: int) -> None:
+        name = (organisation, metric)
+        if name not in self._named:
+            if len(self._named) >= _MOST_NAMES:
+                name = (_OTHER, _OTHER)
+            else:
+                self._named.add(name)
+        self.invalid.labels(*name).inc(events)
+
+    def show_stalled(self, seconds: Mapping[int, float]) -> None:
+        """Of all shards there are."""
+        for shard in self._stalled - set(seconds):
+            self.stalled_seconds.remove(str(shard))
+        for shard, stalled in seconds.items():
+            self.stalled_seconds.labels(str(shard)).set(stalled)
+        self._stalled = set(seconds)
+
+    def forget(self, shards: Iterable[int]) -> None:
+        """What another worker shows from now on."""
+        for shard in shards:
+            for gauge in self._of_shards:
+                gauge.remove(str(shard))

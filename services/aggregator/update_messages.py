@@ -62,7 +62,7 @@ def totals_update(state: TotalsState, shard: ShardRow, now: int) -> MetricUpdate
         subject_kind="experiment",
         subject=s.experiment,
         version=s.version,
-        series=_series_text(s.metric, s.component, state.variant),
+        series=_series_text(s.metric, s.component, state.variant, *([s.part] if s.part else [])),
         window_start=0,
         shard=shard.shard,
         revision=shard.revision,
@@ -75,6 +75,14 @@ def totals_update(state: TotalsState, shard: ShardRow, now: int) -> MetricUpdate
         min=state.min,
         max=state.max,
         units=state.units,
+        conflicted=state.conflicted,
+        includes_conflicted=True,
+        event_sum=str(state.sum),
+        event_sum_squares="" if state.sum_squares is None else str(state.sum_squares),
+        other_sum=str(state.other_sum),
+        other_sum_squares=str(state.other_sum_squares),
+        cross_sum=str(state.cross_sum),
+        sketch=state.sketch,
     )
 
 

@@ -22,7 +22,8 @@ from functools import partial
 
 from aiokafka.errors import KafkaError
 
-from services.aggregator.domain.kinds.journey import Outcome
+from services.aggregator.domain.kinds.kind import REPORTED
+from services.aggregator.domain.outcomes import COMPLETED
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
 from services.aggregator.listeners import Listeners
 from services.aggregator.store.shards import ShardRow, mark_published
@@ -137,8 +138,7 @@ class Updates:
         shard = self._shards.setdefault(row.shard, _Shard())
         shard.revision = row.revision
         for w in applied.windows:
-            # Steps are for reports: no rule can name them.
-            if w.series.component != "step" and heard.hears_metric(w.series.organisation, w.series.metric):
+            if w.series.component not in REPORTED and heard.hears_metric(w.series.organisation, w.series.metric):
                 self._put(
                     shard,
                     row,
@@ -276,5 +276,5 @@ class Updates:
 def _order(row: _Row) -> tuple[int, bool, str, str, bool]:
     """The present first; of what is read together, first what only its successor makes whole."""
     series, minute, group = row
-    abandoned = series.component == "outcome" and not group.startswith(f'["{Outcome.COMPLETED.value}"')
+    abandoned = series.component == "outcome" and not group.startswith(f'["{COMPLETED}"')
     return -minute, abandoned, group, series.metric, series.component == "denominator"

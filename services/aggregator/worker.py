@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, cast
@@ -14,6 +15,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
+from services.aggregator.backfiller import Backfiller
 from services.aggregator.catalogue import Catalogue
 from services.aggregator.event_log import EventLog, LogTail
 from services.aggregator.heartbeats import Heartbeats
@@ -29,10 +31,12 @@ from services.aggregator.record_batches import (
     RawSchema,
     RecordBatch,
 )
+from services.aggregator.shard_clocks import ShardClocks
 from services.aggregator.shard_folder import Tools
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.telemetry import WorkerMetrics
 from services.aggregator.updates import Updates
+from services.aggregator.watchdog import Pulses, Watchdog
 from shared import topics
 from shared.clock import Clock
 from shared.http import Problem, Server, send_problem, service_app
@@ -44,6 +48,8 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 GROUP = "aggregator"
+_SESSION = 10.0
+"""Seconds without a sign of life after which a worker's partitions go to others: with what follows, 15 at most."""
 _REPORT_EVERY = 5.0
 """Seconds between commits to Kafka, which only lag tools read."""
 
@@ -72,10 +78,10 @@ def new_app(settings: Settings, events_topic: str, partitions: Partitions, gate:
         stream_wait_empty=False,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{GROUP}-{settings.instance}",
-        broker_session_timeout=12.0,
+        broker_session_timeout=_SESSION,
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=MAX_RECORDS,
-        consumer_max_fetch_size=2 * MAX_BYTES,
+        consumer_max_fetch_size=MAX_BYTES // 2,  # of a partition; compressed, records are often four times as many
         stream_recovery_delay=0.0,
     )
     app.transport = BatchTransport(
@@ -148,18 +154,30 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(tail.stop)
         updating = updates.start()
         stack.push_async_callback(updates.stop)
+        pulses = Pulses()
+        pulsing = asyncio.create_task(pulses.run(), name="pulses")
+        stack.callback(pulsing.cancel)
+        clocks = ShardClocks(tail, partitions, pool, pulses, metrics, clock)
+        watchdog = Watchdog(pulses, os._exit, metrics.show_stalled)
+        watchdog.start()
+        stack.callback(watchdog.stop)
         app = new_app(settings, topics.EVENTS.name, partitions, gate)
         await app.start()
         stack.push_async_callback(_stop_quietly, app.stop)
         beating = asyncio.create_task(
-            Heartbeats(publisher, tail, partitions, updates, clock).run(), name="heartbeats"
+            Heartbeats(publisher, tail, partitions, updates, clocks, clock).run(), name="heartbeats"
         )
         stack.callback(beating.cancel)
+        timing = asyncio.create_task(clocks.run(), name="clocks")
+        stack.callback(timing.cancel)
+        backfilling = asyncio.create_task(Backfiller(tools, partitions, settings.kafka).run(), name="backfills")
+        stack.callback(backfilling.cancel)
         reporting = asyncio.create_task(_report(app, partitions), name="report")
         stack.callback(reporting.cancel)
         running = asyncio.create_task(app.wait_until_stopped(), name="faust")
         done, _ = await asyncio.wait(
-            {serving, updating, running, failed, reporting, beating}, return_when=asyncio.FIRST_COMPLETED
+            {serving, updating, running, failed, reporting, beating, timing, backfilling},
+            return_when=asyncio.FIRST_COMPLETED,
         )
         for finished in done:
             await finished

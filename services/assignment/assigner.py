@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
 
-from services.assignment.assignments import Assignments, Row, UnreadableError
+from services.assignment.assignments import Assignments, Row, Standing, UnreadableError
 from services.assignment.directory import Directory, Entry
 from services.assignment.domain.decision import Memory, Placement, Reason, Resolution
 from services.assignment.domain.facts import Ids, exposure
@@ -32,6 +33,17 @@ from shared.http import Problem
 from shared.messages import Variant
 
 _NEW_UNIT_DEADLINE = 0.05
+
+
+_USER_FIRST = -1
+"""No variant's id."""
+
+
+class VisitorFirst(NamedTuple):
+    """A visitor's exposure is the earlier one. `is_answered`: the user has been exposed too, in whatever variant."""
+
+    variant_id: int
+    is_answered: bool
 
 
 class Assigner:
@@ -74,10 +86,73 @@ class Assigner:
         if rules.memory is Memory.NONE:
             return Resolution(rules.control, rules.not_running, assigned=False)
         placement = rules.place(unit, context)
+        if experiment.unit == "user" and ids.user is not None and ids.anonymous not in (None, ids.user):
+            return await self._linked(entry, placement, ids.user, ids.anonymous, ids, context)
+        return await self._resolve(entry, placement, unit, ids, context)
+
+    async def _resolve(
+        self, entry: Entry, placement: Placement, unit: str, ids: Ids, context: Mapping[str, Any]
+    ) -> Resolution:
+        experiment = entry.rules.experiment
         hold = self._switchboard.hold(experiment.organisation, experiment.key)
         if hold is not None:
             return await self._guarded(entry, hold, placement, unit, ids, context)
         return self._known(entry, placement, unit) or await self._unknown(entry, placement, unit, ids, context)
+
+    async def _linked(
+        self,
+        entry: Entry,
+        placement: Placement,
+        user: str,
+        anonymous: str,
+        ids: Ids,
+        context: Mapping[str, Any],
+    ) -> Resolution:
+        """A user who was a visitor before: the earlier exposure's variant is answered, and nobody's past changes.
+
+        What cannot be looked up now is answered as if there were no link.
+        """
+        rules = entry.rules
+        try:
+            first = await self._first_of(rules.experiment.id, user, anonymous)
+        except UnreadableError:
+            return await self._resolve(entry, placement, user, ids, context)
+        if first is None:
+            return await self._resolve(entry, placement, user, ids, context)
+        if first.is_answered or rules.memory is Memory.EXISTING_ONLY:
+            resolution = await self._resolve(entry, rules.place(anonymous, context), anonymous, ids, context)
+        else:
+            # The user is a unit of its own from now on, with the visitor's variant; what stands already counts.
+            taken = replace(placement, variant=rules.by_id[first.variant_id], ambiguous=True)
+            resolution = await self._resolve(entry, taken, user, ids, context)
+        moved = resolution.reason is Reason.SPLIT and resolution.variant is not placement.variant
+        return resolution._replace(reason=Reason.STICKY) if moved else resolution
+
+    async def _first_of(self, experiment_id: int, user: str, anonymous: str) -> VisitorFirst | None:
+        """What the visitor got before the user got anything; None if it is the user who came first.
+
+        Raises UnreadableError.
+        """
+        pair = f"{user}\x00{anonymous}"  # no id holds a NUL
+        known = self._memory.get(experiment_id, pair)
+        if known == _USER_FIRST:
+            return None
+        if known is not None:
+            self._memory.put(experiment_id, anonymous, known)
+            return VisitorFirst(known, is_answered=True)
+        of_user, of_visitor = await asyncio.gather(
+            self._assignments.standing(experiment_id, user), self._assignments.standing(experiment_id, anonymous)
+        )
+        if of_user is not None and (of_visitor is None or of_user.assigned_at <= of_visitor.assigned_at):
+            self._memory.put(experiment_id, pair, _USER_FIRST)
+            return None
+        if of_visitor is None:
+            return None
+        if of_user is None:
+            return VisitorFirst(of_visitor.variant_id, is_answered=False)
+        self._memory.put(experiment_id, pair, of_visitor.variant_id)
+        self._memory.put(experiment_id, anonymous, of_visitor.variant_id)
+        return VisitorFirst(of_visitor.variant_id, is_answered=True)
 
     async def _guarded(
         self, entry: Entry, hold: Hold, placement: Placement, unit: str, ids: Ids, context: Mapping[str, Any]
@@ -146,12 +221,12 @@ class Assigner:
         self._memory.put(experiment_id, unit, stored)
         return self._kept(entry, placement, stored)
 
-    def _correct_later(self, experiment_id: int, unit: str, written: asyncio.Future[int | None] | None) -> None:
+    def _correct_later(self, experiment_id: int, unit: str, written: asyncio.Future[Standing | None] | None) -> None:
         """Once the store can be read, what stands there counts."""
 
-        def correct(future: asyncio.Future[int | None]) -> None:
+        def correct(future: asyncio.Future[Standing | None]) -> None:
             if not future.cancelled() and (stands := future.result()) is not None:
-                self._memory.put(experiment_id, unit, stands)
+                self._memory.put(experiment_id, unit, stands.variant_id)
 
         if written is not None:
             written.add_done_callback(correct)
@@ -175,7 +250,7 @@ class Assigner:
             )
 
         variant, reason = placement.variant, Reason.SPLIT
-        written: asyncio.Future[int | None] | None = None
+        written: asyncio.Future[Standing | None] | None = None
         if placement.ambiguous:
             try:
                 stored = await self._assignments.claim(row(variant))

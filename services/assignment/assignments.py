@@ -12,12 +12,12 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from shared.clock import to_datetime
+from shared.clock import from_datetime, to_datetime
 from shared.postgres import RETRYABLE, Pool
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,13 @@ class Row:
     assigned_at: int
 
 
+class Standing(NamedTuple):
+    """What a unit first got, and when (µs)."""
+
+    variant_id: int
+    assigned_at: int
+
+
 @dataclass(slots=True)
 class _Wish:
     experiment_id: int
@@ -53,7 +60,9 @@ class _Wish:
     """Wants to know what stands."""
     lasting: bool
     """Is kept until it is written; others fail when Postgres does not answer."""
-    answer: asyncio.Future[int | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[Standing | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class Assignments:
@@ -81,10 +90,10 @@ class Assignments:
     def reachable(self) -> bool:
         return self._reachable
 
-    def record(self, row: Row, *, asks: bool = False) -> asyncio.Future[int | None] | None:
+    def record(self, row: Row, *, asks: bool = False) -> asyncio.Future[Standing | None] | None:
         """Writes the row behind the caller's back, now or when Postgres is back; None if there is no room.
 
-        The future is done when it is written; its result is the variant id that stands if the caller `asks`.
+        The future is done when it is written; its result is what stands if the caller `asks`.
         """
         if len(self._wishes) >= self._capacity:
             self._lost.inc()
@@ -96,10 +105,15 @@ class Assignments:
         found = await self._ask(_Wish(row.experiment_id, row.unit, row, asks=True, lasting=False), deadline)
         if found is None:
             raise UnreadableError("a row that was just written is gone")
-        return found
+        return found.variant_id
 
     async def find(self, experiment_id: int, unit: str, *, deadline: float = 0.25) -> int | None:
         """The unit's variant id, None if it has none. Raises UnreadableError."""
+        found = await self.standing(experiment_id, unit, deadline=deadline)
+        return None if found is None else found.variant_id
+
+    async def standing(self, experiment_id: int, unit: str, *, deadline: float = 0.25) -> Standing | None:
+        """What the unit first got, None if nothing. Raises UnreadableError."""
         return await self._ask(_Wish(experiment_id, unit, None, asks=True, lasting=False), deadline)
 
     async def run(self) -> None:
@@ -133,7 +147,7 @@ class Assignments:
         self._awake.set()
         return wish
 
-    async def _ask(self, wish: _Wish, deadline: float) -> int | None:
+    async def _ask(self, wish: _Wish, deadline: float) -> Standing | None:
         if not self._reachable or len(self._wishes) >= self._capacity:
             raise UnreadableError("Postgres does not answer")
         try:
@@ -161,7 +175,7 @@ class Assignments:
             if not wish.lasting and not wish.answer.done():
                 wish.answer.set_exception(UnreadableError("Postgres does not answer"))
 
-    async def _exchange(self, batch: Sequence[_Wish]) -> dict[tuple[int, str], int]:
+    async def _exchange(self, batch: Sequence[_Wish]) -> dict[tuple[int, str], Standing]:
         # In key order: two processes that insert the same units then cannot deadlock.
         rows = sorted((w.row for w in batch if w.row is not None), key=lambda r: (r.experiment_id, r.unit))
         asked = [(w.experiment_id, w.unit) for w in batch if w.asks]
@@ -170,7 +184,10 @@ class Assignments:
                 await connection.execute(_INSERT, *map(list, zip(*map(_columns, rows), strict=True)))
             if asked or not rows:
                 found = await connection.fetch(_SELECT, [e for e, _ in asked], [u for _, u in asked])
-                return {(r["experiment_id"], r["unit"]): r["variant_id"] for r in found}
+                return {
+                    (r["experiment_id"], r["unit"]): Standing(r["variant_id"], from_datetime(r["assigned_at"]))
+                    for r in found
+                }
         return {}
 
 
@@ -198,7 +215,7 @@ ON CONFLICT (experiment_id, unit) DO NOTHING
 
 # A statement of its own: it sees rows that another process committed while the INSERT waited for them.
 _SELECT = """
-SELECT experiment_id, unit, variant_id
+SELECT experiment_id, unit, variant_id, assigned_at
 FROM assignment.assignments JOIN unnest($1::bigint[], $2::text[]) AS asked(experiment_id, unit)
     USING (experiment_id, unit)
 """

@@ -171,6 +171,7 @@ def _columns(d: Definition) -> tuple[Any, ...]:
         d.unit,
         d.salt,
         list(d.metrics),
+        list(d.segments),
         None if d.plan is None else dict(d.plan),
         d.stratify_by,
         msgspec.to_builtins(d.strata),
@@ -189,6 +190,7 @@ def _definition(row: asyncpg.Record, variants: tuple[Variant, ...]) -> Definitio
         values[name] = None if values[name] is None else from_datetime(values[name])
     values["status"] = Status(values["status"])
     values["metrics"] = tuple(values["metrics"])
+    values["segments"] = tuple(values["segments"])
     values["strata"] = msgspec.convert(values["strata"], tuple[Stratum, ...])
     values["allocations"] = msgspec.convert(values["allocations"], tuple[messages.Allocation, ...])
     return Definition(variants=variants, **values)
@@ -196,14 +198,14 @@ def _definition(row: asyncpg.Record, variants: tuple[Variant, ...]) -> Definitio
 
 _DUE = "AND ($2 OR version > published_version)"
 _NAMES = (
-    "organisation, key, name, description, status, unit, salt, metrics, plan, stratify_by, strata, allocations, "
-    "version, created_at, updated_at, started_at, ended_at"
+    "organisation, key, name, description, status, unit, salt, metrics, segments, plan, stratify_by, strata, "
+    "allocations, version, created_at, updated_at, started_at, ended_at"
 )
 _COLUMNS = f"SELECT id, {_NAMES} FROM assignment.experiments"
-_PLACES = ", ".join(f"${n}" for n in range(1, 18))
+_PLACES = ", ".join(f"${n}" for n in range(1, 19))
 _INSERT = f"INSERT INTO assignment.experiments ({_NAMES}) VALUES ({_PLACES}) RETURNING id"
 _UPDATE = (
-    f"UPDATE assignment.experiments SET ({_NAMES}) = ROW ({', '.join(f'${n}' for n in range(2, 19))}) WHERE id = $1"
+    f"UPDATE assignment.experiments SET ({_NAMES}) = ROW ({', '.join(f'${n}' for n in range(2, 20))}) WHERE id = $1"
 )
 _LIST = f"""
 {_COLUMNS} WHERE organisation = $1 AND ($2::text IS NULL OR status = $2) ORDER BY id DESC LIMIT $3 OFFSET $4

@@ -75,6 +75,18 @@ StatusName = Annotated[
 ]
 TrafficSplit = Annotated[dict[Name, Percentage], Field(max_length=20)]
 Metrics = Annotated[list[Name], Field(max_length=50)]
+Segment = Annotated[
+    str,
+    Field(
+        strict=True,
+        max_length=200,
+        pattern=r"^(event_type|event_id|user_id|anonymous_id|session_id|job_id|data_source_id"
+        r"|(properties|context)(\.[^.]+)+)$",
+        examples=["context.networkType"],
+    ),
+]
+Segments = Annotated[list[Segment], Field(max_length=5)]
+"""Paths into exposures: results can be cut by their values."""
 
 
 class Body(BaseModel):
@@ -137,6 +149,7 @@ class CreateExperiment(Body):
     key: Key | None = None
     unit: Unit = "user"
     metrics: Metrics = []
+    segments: Segments = []
     salt: Name | None = None
     stratify_by: Name | None = None
     strata: list[StratumBody] = []
@@ -151,6 +164,7 @@ class CreateExperiment(Body):
             description=self.description,
             unit=self.unit,
             metrics=tuple(self.metrics),
+            segments=tuple(dict.fromkeys(self.segments)),
             plan=shares_of(self.traffic_split),
             stratify_by=self.stratify_by,
             strata=tuple(s.to_domain() for s in self.strata),
@@ -165,6 +179,7 @@ class PatchExperiment(Body):
     traffic_split: TrafficSplit | None = None
     unit: Unit | None = None
     metrics: Metrics | None = None
+    segments: Segments | None = None
     stratify_by: Name | None = None
     strata: list[StratumBody] | None = None
 
@@ -174,6 +189,7 @@ class PatchExperiment(Body):
             description=self.description,
             unit=self.unit,
             metrics=None if self.metrics is None else tuple(self.metrics),
+            segments=None if self.segments is None else tuple(dict.fromkeys(self.segments)),
             plan=shares_of(self.traffic_split),
             stratify_by=self.stratify_by,
             strata=None if self.strata is None else tuple(s.to_domain() for s in self.strata),
@@ -187,6 +203,7 @@ class ExperimentSpec(Body):
     description: Text = ""
     unit: Unit = "user"
     metrics: Metrics = []
+    segments: Segments = []
     salt: Name | None = None
     variants: Annotated[list[VariantBody], Field(max_length=20), AfterValidator(_distinct_and_complete)]
     stratify_by: Name | None = None
@@ -202,6 +219,7 @@ class ExperimentSpec(Body):
             description=self.description,
             unit=self.unit,
             metrics=tuple(self.metrics),
+            segments=tuple(dict.fromkeys(self.segments)),
             stratify_by=self.stratify_by,
             strata=tuple(s.to_domain() for s in self.strata),
             variants=tuple(v.to_domain() for v in self.variants),
@@ -246,6 +264,7 @@ def experiment_body(d: Definition) -> dict[str, Any]:
         "traffic_split": _percentages(d.plan) or {v.name: percentage_of(v.buckets) for v in d.variants},
         "unit": d.unit,
         "metrics": list(d.metrics),
+        "segments": list(d.segments),
         "salt": d.salt,
         "stratify_by": d.stratify_by,
         "strata": [

@@ -20,7 +20,11 @@ MAX_SCALED = 10**17
 
 Counts = dict[int, int]
 """Bucket → number of values in it."""
+Columns = tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]
+"""The same as ascending buckets, and the number of values in each, at least one."""
 
+_FORMAT = b"\x01"
+"""First byte of the encoding: names the buckets, which are the powers of 1.02 above. (See `distinct` for 2 and 3.)"""
 _RECORD = np.dtype([("bucket", "<i2"), ("count", "<i8")])
 
 
@@ -41,19 +45,44 @@ def buckets_of(scaled: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
 
 
 def encode(counts: Mapping[int, int]) -> bytes:
-    """Ten bytes a bucket, in bucket order: equal contents give equal bytes."""
-    record = np.empty(len(counts), dtype=_RECORD)
-    if counts:
-        buckets = sorted(counts)
-        record["bucket"] = buckets
-        record["count"] = [counts[bucket] for bucket in buckets]
-    return record.tobytes()
+    """A byte that names the format and ten a bucket, in bucket order: equal contents give equal bytes."""
+    buckets = sorted(counts)
+    sizes = [counts[bucket] for bucket in buckets]
+    return encode_columns((np.array(buckets, dtype=np.int16), np.array(sizes, dtype=np.int64)))
+
+
+def encode_columns(columns: Columns) -> bytes:
+    """`encode` of columns."""
+    buckets, sizes = columns
+    if not len(buckets):
+        return b""
+    record = np.empty(len(buckets), dtype=_RECORD)
+    record["bucket"] = buckets
+    record["count"] = sizes
+    return _FORMAT + record.tobytes()
 
 
 def decode(raw: bytes) -> Counts:
-    """The counts behind `encode`'s bytes."""
-    record = np.frombuffer(raw, dtype=_RECORD)
-    return dict(zip(record["bucket"].tolist(), record["count"].tolist(), strict=True))
+    """The counts behind `encode`'s bytes. What the first release wrote has no byte for its format."""
+    buckets, sizes = decode_columns(raw)
+    return dict(zip(buckets.tolist(), sizes.tolist(), strict=True))
+
+
+def decode_columns(raw: bytes) -> Columns:
+    """`decode` into columns."""
+    record = np.frombuffer(raw, dtype=_RECORD, offset=len(raw) % _RECORD.itemsize)
+    return record["bucket"], record["count"]
+
+
+def joined(a: Columns, b: Columns) -> Columns:
+    """Both together."""
+    buckets = np.concatenate([a[0], b[0]])
+    if not len(buckets):
+        return a
+    order = np.argsort(buckets, kind="stable")
+    ordered = buckets[order]
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    return ordered[starts], np.add.reduceat(np.concatenate([a[1], b[1]])[order], starts)
 
 
 def merge(into: Counts, more: Mapping[int, int]) -> Counts:

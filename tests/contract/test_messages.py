@@ -68,10 +68,19 @@ EXAMPLES: dict[str, m.Message] = {
         max=10**17,
         sketch=b"\x01\x00\x02\x00\x00\x00\x00\x00\x00\x00",
         units=11,
+        conflicted=2,
+        event_sum="-98765432109876543210",
+        event_sum_squares="340282366920938463463374607431768211457",
+        includes_conflicted=True,
+        other_sum="44",
+        other_sum_squares="1936",
+        cross_sum="-170141183460469231731687303715884105728",
         latest_success=_T - 9,
         failures=(_T - 8, _T - 7),
     ),
-    "heartbeats.v1": m.Heartbeat(shard=3, next_offset=41, watermark=_T, time=_T + 1, lag=2, shards=4),
+    "heartbeats.v1": m.Heartbeat(
+        shard=3, next_offset=41, watermark=_T, time=_T + 1, lag=2, shards=4, closed_through=_T - 40_000_001
+    ),
     "switches.v1": m.Switch(
         organisation="acme",
         flag="import-mode",
@@ -118,6 +127,7 @@ EXAMPLES: dict[str, m.Message] = {
             ),
         ),
         metrics=("import_duration", "imports_completed"),
+        segments=("context.networkType", "properties.plan"),
         stratify_by="estimatedDuration",
         strata=(_STRATUM, m.Stratum(name="long", below=None, buckets={"control": 1_000_000, "treatment": 0})),
         earlier=(m.Allocation(buckets={"control": 900_000, "treatment": 100_000}, strata=(_STRATUM,)),),

@@ -70,11 +70,41 @@ def test_prometheus_asks_every_service_and_labels_its_series_by_it() -> None:
     assert asked == {f"{name}:{ports()[name]}": name for name in own_services()}
 
 
-def test_prometheus_reads_the_file_that_is_mounted() -> None:
+def test_prometheus_reads_the_files_that_are_mounted() -> None:
     prometheus = services()["prometheus"]
-    mounted = {volume.split(":")[1] for volume in prometheus["volumes"]}
+    volumes = [volume.split(":") for volume in prometheus["volumes"]]
     options = dict(option.removeprefix("--").split("=", 1) for option in prometheus["command"])
-    assert {options["config.file"], options["storage.tsdb.path"]} == mounted
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    assert {options["config.file"], options["storage.tsdb.path"], *config["rule_files"]} == {v[1] for v in volumes}
+    files = [ROOT / source for source, *_ in volumes if source.startswith(".")]
+    assert files
+    assert all(file.is_file() for file in files)
+
+
+def rules() -> list[dict[str, Any]]:
+    found = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    return [rule for group in found["groups"] for rule in group["rules"]]
+
+
+def test_every_rule_looks_at_figures_that_the_services_show_by_labels_that_they_have() -> None:
+    known = metrics()
+    for rule in rules():
+        shown = re.findall(r"\b(tidegate_\w+)(?:\{(\w+)=)?", rule["expr"])
+        assert shown, rule["alert"]
+        for name, label in shown:
+            assert name in known, rule["alert"]
+            assert not label or label in known[name], rule["alert"]
+        kept = {label for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in re.findall(r"\w+", by)}
+        assert kept <= set().union(*(known[name] for name, _ in shown)), rule["alert"]
+        said = " ".join(rule["annotations"].values())
+        assert set(re.findall(r"\$labels\.(\w+)", said)) <= kept, rule["alert"]
+
+
+def test_every_rule_has_a_name_of_its_own_a_severity_and_says_what_to_do() -> None:
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "description"}
 
 
 def test_grafana_finds_the_data_source_and_the_dashboards() -> None:

@@ -12,6 +12,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from services.aggregator.domain.metrics import KINDS
+from services.aggregator.domain.schema import metric_schema
 from shared import topics
 from shared.clock import MINUTE, SECOND, from_datetime, system_clock, to_datetime, to_iso
 from shared.kafka import Publisher
@@ -51,6 +53,16 @@ SPECS: dict[str, dict[str, Any]] = {
         "timeout": "30m",
         "group_by": ["properties.variant"],
     },
+    "buyers": {"type": "unique", "event": ["purchase", "click"], "of": "user_id"},
+    "pages": {"type": "breakdown", "event": "click", "of": "properties.page", "aggregations": ["count", "trend"]},
+    "cheap": {
+        "type": "value",
+        "event": "purchase",
+        "value": "properties.amount / 10",
+        "aggregations": ["share<=5", "stddev"],
+    },
+    "amounts": {"type": "survey", "event": "purchase", "questions": {"amount": {"nps": True}}},
+    "few": {"type": "count", "event": "click", "group_by": ["properties.page"], "max_groups": 1},
 }
 
 BEGIN = (system_clock() - 2 * 60 * MINUTE) // (15 * MINUTE) * 15 * MINUTE
@@ -163,9 +175,42 @@ async def test_a_ratio_divides_over_the_whole_window(api: Api) -> None:
     assert (found["aggregation_type"], found["metric_value"], found["count"]) == ("avg", 0.25, 408)
 
 
+async def test_a_trailing_window_names_parts_errors_and_trends(api: Api) -> None:
+    def read(items: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        return [
+            (i.get("part"), i["aggregation_type"], i["metric_value"], i.get("error"), i.get("trend")) for i in items
+        ]
+
+    window = {"time_window": "trailing:3h"}
+    buyers = await api.get(METRICS, metric_name="buyers", **window)
+    assert read(buyers) == [(None, "unique", 1, 0.0, None)]
+    assert (buyers[0]["time_window"], buyers[0]["closed"]) == ("trailing:3h", False)
+    begin, end = (datetime.fromisoformat(buyers[0][f"window_{edge}"]) for edge in ("start", "end"))
+    assert timedelta(hours=3) < end - begin <= timedelta(hours=3, minutes=1)
+    assert read(await api.get(METRICS, metric_name="pages", **window)) == [
+        ("/a", "count", 7, None, None),
+        ("/a", "trend", None, None, "increasing"),
+        ("/b", "count", 1, None, None),
+        ("/b", "trend", None, None, "increasing"),
+    ]
+    cheap = await api.get(METRICS, metric_name="cheap", aggregation_type="share<=5", **window)
+    assert read(cheap) == [(None, "share<=5", 51 / 101, None, None)]
+    asked = await api.get(METRICS, metric_name="amounts", aggregation_type="nps", **window)
+    assert read(asked) == [("amount", "nps", pytest.approx(-500 / 11), None, None)]
+    assert (await api.get(f"{METRICS}/few"))["totals"].items() >= {"counted": 8, "overflow": 1}.items()
+
+
+async def test_anyone_may_read_the_schema_of_definitions(api: Api) -> None:
+    async with httpx.AsyncClient(base_url=api.reader.base_url) as stranger:
+        answer = await stranger.get("/api/v1/openapi/metric.schema.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/schema+json"
+    assert answer.json() == metric_schema()
+
+
 async def test_all_metrics_together_give_the_aggregation_that_was_asked_for_where_there_is_one(api: Api) -> None:
     found = await api.get(METRICS, time_window="total", aggregation_type="sum")
-    assert {w["metric_name"] for w in found} == {"revenue"}
+    assert {w["metric_name"] for w in found} == {"revenue", "cheap"}
     everything = await api.get(METRICS, time_window="total")
     assert {w["metric_name"] for w in everything} == set(SPECS)
 
@@ -181,9 +226,9 @@ async def test_the_end_of_a_range_is_not_in_it_and_the_limit_counts_back_from_th
 async def test_a_metrics_definition_comes_with_what_became_of_its_events(api: Api) -> None:
     clicks = await api.get(f"{METRICS}/clicks")
     assert (clicks["version"], clicks["spec"]) == (1, SPECS["clicks"])
-    assert clicks["totals"] == {"counted": 8, "late": 0, "duplicates": 1, "invalid": 0}
+    assert clicks["totals"].items() >= {"counted": 8, "late": 0, "duplicates": 1, "invalid": 0}.items()
     revenue = await api.get(f"{METRICS}/revenue")
-    assert revenue["totals"] == {"counted": 101, "late": 0, "duplicates": 0, "invalid": 1}
+    assert revenue["totals"].items() >= {"counted": 101, "late": 0, "duplicates": 0, "invalid": 1}.items()
     conversion = await api.get(f"{METRICS}/conversion")
     assert conversion["components"]["numerator"]["counted"] == 102
     assert conversion["components"]["denominator"]["counted"] == 409
@@ -246,7 +291,7 @@ async def test_a_journey_reads_as_what_became_of_those_that_started_in_a_window(
     rate = await api.get(METRICS, metric_name="imports", aggregation_type="abandonment_rate", time_window="total")
     assert [w["metric_value"] for w in rate] == [0.25, 0.5]
     totals = (await api.get(f"{METRICS}/imports"))["totals"]
-    assert totals == {"counted": 15, "late": 0, "duplicates": 0, "invalid": 0}
+    assert totals.items() >= {"counted": 15, "late": 0, "duplicates": 0, "invalid": 0}.items()
 
 
 async def test_a_streak_reads_as_what_stands_now(api: Api) -> None:
@@ -274,7 +319,7 @@ async def test_definitions_are_listed_and_shown_as_they_were_written(api: Api) -
     assert (missing.status_code, missing.json()["reason"]) == (404, "metric_unknown")
     again = await api.admin.put("/api/v1/admin/metrics/imports", json=SPECS["imports"])
     assert (again.status_code, again.json()["status"]) == (200, "unchanged")
-    refused = await api.admin.put("/api/v1/admin/metrics/imports", json={**SPECS["imports"], "timeout": "25h"})
+    refused = await api.admin.put("/api/v1/admin/metrics/imports", json={**SPECS["imports"], "timeout": "91d"})
     problem = refused.json()
     assert (refused.status_code, problem["reason"], problem["place"]) == (422, "definition_invalid", "spec.timeout")
 
@@ -282,7 +327,7 @@ async def test_definitions_are_listed_and_shown_as_they_were_written(api: Api) -
 async def test_the_documentation_shows_a_definition_of_every_type(api: Api) -> None:
     schema = (await api.reader.get("/api/v1/openapi/aggregator.json")).json()
     body = schema["paths"]["/api/v1/admin/metrics/{key}"]["put"]["requestBody"]["content"]["application/json"]
-    assert set(body["examples"]) == {"count", "value", "ratio", "streak", "journey"}
+    assert set(body["examples"]) == set(KINDS)
     for name, example in body["examples"].items():
         answer = await api.admin.put(f"/api/v1/admin/metrics/example.{name}", json=example["value"])
         assert answer.is_success, answer.text
@@ -326,6 +371,13 @@ async def test_an_hour_in_the_future_hides_the_present_one_from_nobody(api: Api,
 
 
 ODD_QUERIES = [
+    {"time_window": "trailing:0m"},
+    {"time_window": "trailing:9999d"},
+    {"time_window": "trailing:1h", "from": "2026-01-01T00:00:00Z"},
+    {"time_window": "trailing:1h", "to": "0001-01-01T00:00:00Z"},
+    {"time_window": "trailing:3d", "to": "9999-12-31T23:59:59Z"},
+    {"time_window": ""},
+    {"aggregation_type": "share<=", "metric_name": "cheap"},
     {"to": "0001-01-01T00:00:00Z", "time_window": "1d"},
     {"to": "0001-02-01T00:00:00", "time_window": "1d", "limit": 1000},
     {"from": "0001-01-01T00:00:00+01:00"},

@@ -113,7 +113,7 @@ async def test_deadlines_of_a_journey_that_is_no_longer_defined_pass_in_a_shard_
     writer = await Writer.start(pool, 2)
     await writer.tell(JOURNEY, {"left": NOON}, "begun")
     await writer.store(definition("counted"), NOON + 2 * SECOND)
-    expired = await pool.fetchval("SELECT expired FROM journeys WHERE unit = 'left'")
+    expired = await pool.fetchval("SELECT expired FROM unit_facts WHERE unit = 'left'")
     assert expired is True
 
 

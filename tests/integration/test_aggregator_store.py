@@ -195,7 +195,7 @@ async def test_a_deadline_that_moves_no_offset_has_a_revision_of_its_own_and_wai
     try:
         holding = holder.transaction()
         await holding.start()
-        await holder.execute("SELECT FROM journeys WHERE unit = 'b' FOR UPDATE")
+        await holder.execute("SELECT FROM unit_facts WHERE unit = 'b' FOR UPDATE")
         first = await apply_deadlines(pool, began, NOON + SECOND, ids, now=NOON)
         await holding.rollback()
     finally:
@@ -272,10 +272,10 @@ async def test_what_is_known_of_a_unit_without_a_start_is_forgotten_when_no_star
     await writer.tell(JOURNEY, {"stray": NOON, "whole": NOON}, "ended")
     await writer.tell(JOURNEY, {"whole": NOON}, "begun")
     await Maintenance(pool, lambda: NOON).run_once()
-    assert await pool.fetchval("SELECT count(*) FROM journeys WHERE unit = 'stray'") == 1
+    assert await pool.fetchval("SELECT count(*) FROM unit_facts WHERE unit = 'stray'") == 1
     await writer.tell(JOURNEY, {"later": NOON + 3 * DAY}, "begun")
     await Maintenance(pool, lambda: NOON).run_once()
-    left = await pool.fetch("SELECT unit FROM journeys WHERE unit IN ('stray', 'whole')")
+    left = await pool.fetch("SELECT unit FROM unit_facts WHERE unit IN ('stray', 'whole')")
     assert [row["unit"] for row in left] == ["whole"]
 
 

@@ -58,7 +58,7 @@ def apply(
                 outcome = _send(api, document)
             except RefusedError as error:
                 refused += 1
-                errors.print(f"{document}: {error}", markup=False)
+                errors.print(f"{_where(document, error.place)}: {error}", markup=False)
             else:
                 console.print(f"{document.kind} {document.key} [{_STYLES[outcome]}]{outcome}[/]")
     if refused:
@@ -73,6 +73,12 @@ def _read(path: Path) -> list[tuple[str, str]]:
         return [(str(file), file.read_text(encoding="utf-8")) for file in find_files(path)]
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"cannot read {path}: {error}") from error
+
+
+def _where(document: Document, place: str | None) -> str:
+    """`file:line: document`, where the fault has a line of its own."""
+    line = None if place is None else document.line_of(place)
+    return str(document) if line is None else f"{document.source}:{line}: {document.kind} {document.key}"
 
 
 def _send(api: AdminApi, document: Document) -> str:

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.catalogue import BENCHES, Bench, Order
+from bench.aggregator.metrics import WORKLOADS
+from bench.catalogue import BENCHES, USUAL_WORKLOAD, Bench, Order
 from bench.killpath.run import RATES
 from bench.processes import BenchError
 from bench.progress import Bars
@@ -37,6 +38,13 @@ def bench(
     events: Annotated[
         int, typer.Option(help="aggregator: size of the backlog.", min=1_000, max=100_000_000)
     ] = 1_000_000,
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--workload",
+            help=f"aggregator: {', '.join(WORKLOADS)}; may be given several times. [default: {USUAL_WORKLOAD}]",
+        ),
+    ] = None,
     trips: Annotated[int, typer.Option(help="killpath: trips of the breaker at each load.", min=1, max=10_000)] = 100,
     rate: Annotated[
         list[int] | None,
@@ -66,6 +74,8 @@ def bench(
     - `tidegate bench aggregator`
     - `tidegate bench aggregator --json out.json`
     - `tidegate bench aggregator --events 50000 --system tidegate --system floor`
+    - `tidegate bench aggregator --workload W2 --workload W3`
+    - `tidegate bench aggregator --events 20000000 --system tidegate`
     - `tidegate bench killpath`
     - `tidegate bench killpath --trips 20 --rate 0 --rate 1000`
     - `tidegate bench --list`
@@ -78,11 +88,19 @@ def bench(
         return
     if name is not None and name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}", param_hint="NAME")
+    workloads = _workloads(workload)
     chosen = [BENCHES[name]] if name else list(BENCHES.values())
     figures: list[Figure] = []
     try:
         for one in chosen:
-            order = Order(_systems(one, system), events=events, trips=trips, rates=rate or RATES, seed=seed)
+            order = Order(
+                _systems(one, system),
+                workloads=workloads,
+                events=events,
+                trips=trips,
+                rates=rate or RATES,
+                seed=seed,
+            )
             found = _run(one, order, console)
             console.print(found.table(f"{one.name}: {one.summary}"))
             figures += found.figures()
@@ -103,6 +121,14 @@ def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
                 f"{one.name} knows {', '.join(one.systems)}, not {name!r}", param_hint="--system"
             )
     return [name for name in one.systems if not wanted or name in wanted]
+
+
+def _workloads(wanted: list[str] | None) -> list[str]:
+    """In their own order. Raises typer.BadParameter."""
+    for name in wanted or ():
+        if name not in WORKLOADS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(WORKLOADS)}", param_hint="--workload")
+    return [name for name in WORKLOADS if name in (wanted or (USUAL_WORKLOAD,))]
 
 
 def _run(one: Bench, order: Order, console: Console) -> Findings:

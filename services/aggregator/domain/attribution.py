@@ -1,10 +1,9 @@
 """Which values count for which variant: those from a unit's first exposure on.
 
-    value a        exposure        value b                  (arrival order does not matter)
-      │               │               │
-    waits, then     a unit's        counts
-    expires with    earliest one
-    grace           decides
+     covariate_days before        5 s before   exposure
+    ───────┼──────────────────────────┼───────────┼──────────────►
+     waits │ waits, and makes up the  │ counts: the unit's earliest exposure decides
+           │ covariate if one is kept │ (arrival order does not matter)
 
 An exposure that turns out to be earlier takes over the values that waited since then. A unit seen in two variants is
 conflicted for good: what it gave to unit sums is taken back, and it gives nothing more to them. Observations, event
@@ -15,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
-from services.aggregator.domain.deltas import Exposure, UnitlessResult, UnitValues
-from services.aggregator.domain.plan import UnitSeries
-from shared.clock import SECOND
+import msgspec
+
+from services.aggregator.domain.deltas import Exposure
+from services.aggregator.domain.plan import UnitSeries, row_series
+from shared.clock import DAY, SECOND
 
 TOLERANCE = 5 * SECOND
 """Clocks of clients are corrected for skew, but not better than this."""
@@ -27,17 +29,29 @@ UnitKey = tuple[UnitSeries, str]
 """An experiment's exposure series and a unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnitState:
-    """`first_exposure` and `variant` are None before the first exposure."""
+class UnitState(msgspec.Struct, frozen=True, gc=False):
+    """`first_exposure` (µs) and `variant` are None before the first exposure.
+
+    `context` is what the earliest exposure said of the unit: canonical JSON of path → text.
+    """
 
     variant: str | None
     first_exposure: int | None
     conflicted: bool
+    context: str = "{}"
+
+    @property
+    def counts_from(self) -> int | None:
+        """From which time on the unit's values count; None while it is not exposed."""
+        return None if self.first_exposure is None else self.first_exposure - TOLERANCE
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+UNEXPOSED = UnitState(None, None, False)
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """One value that came before its unit's exposure, as far as we know. `time` in µs, `value` scaled."""
+
     exposure: UnitSeries
     unit: str
     series: UnitSeries
@@ -45,97 +59,119 @@ class Waiting:
     value: int
 
 
-@dataclass(slots=True)
-class UnitSum:
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What exposures did to one unit."""
+
+    key: UnitKey
+    before: UnitState
+    after: UnitState
+
+    @property
+    def counts_more(self) -> bool:
+        return self.before.first_exposure != self.after.first_exposure
+
+
+class Role(Enum):
+    """What a value is to its unit."""
+
+    COUNTS = "counts"
+    COVARIATE = "covariate"
+    WAITS = "waits"
+
+
+class RowDelta(msgspec.Struct, gc=False):
+    """What to add to a unit's row: its sum, and the other one (a ratio's denominator, or the covariate)."""
+
     n: int = 0
     sum: int = 0
+    other_n: int = 0
+    other: int = 0
 
 
 @dataclass(slots=True)
-class TotalsDelta:
-    """What to add to one variant's totals of one series."""
+class Given:
+    """What values give: `rows` to units' rows, `observed` to observations of their variants; `waiting` is kept."""
 
-    observations: int = 0
-    sum: int = 0
-    min: int | None = None
-    max: int | None = None
-    units: int = 0
-    unit_sum: int = 0
-    unit_sum_squares: int = 0
-    conflicted: int = 0
-
-    def observe(self, value: int) -> None:
-        self.observations += 1
-        self.sum += value
-        self.min = value if self.min is None or value < self.min else self.min
-        self.max = value if self.max is None or value > self.max else self.max
-
-
-Totals = dict[tuple[UnitSeries, str], TotalsDelta]
-"""By series and variant."""
-
-
-@dataclass(slots=True)
-class Attribution:
-    """`sums` go to unit rows, `totals` hold observations only (units follow from the rows), `waiting` is kept."""
-
-    sums: dict[tuple[UnitSeries, str], UnitSum] = field(default_factory=dict)
-    variants: dict[tuple[UnitSeries, str], str] = field(default_factory=dict)
-    conflicted: set[tuple[UnitSeries, str]] = field(default_factory=set)
-    totals: Totals = field(default_factory=dict)
+    rows: dict[tuple[UnitSeries, str], RowDelta] = field(default_factory=dict)
+    states: dict[tuple[UnitSeries, str], UnitState] = field(default_factory=dict)
+    observed: dict[tuple[UnitSeries, str], list[int]] = field(default_factory=dict)
+    """By series and variant."""
     waiting: list[Waiting] = field(default_factory=list)
+
+    def add(self, value: Waiting, state: UnitState, before: UnitState | None = None) -> None:
+        """A value that is new, or one that waited and whose unit was in the state `before`."""
+        role = role_of(value, state)
+        known = None if before is None else role_of(value, before)
+        if role is known:
+            return
+        if before is None and role is not Role.COUNTS:
+            self.waiting.append(value)
+        if role is Role.COUNTS:
+            self._count(value, state)
+        if Role.COVARIATE in (role, known):
+            sign = 1 if role is Role.COVARIATE else -1
+            row = self._row(value, state)
+            row.other_n += sign
+            row.other += sign * value.value
+
+    def _count(self, value: Waiting, state: UnitState) -> None:
+        assert state.variant is not None
+        row = self._row(value, state)
+        if value.series.component == "denominator":
+            row.other_n += 1
+            row.other += value.value
+        else:
+            row.n += 1
+            row.sum += 0 if value.series.by_unit.exact_up_to is not None else value.value
+        self.observed.setdefault((value.series, state.variant), []).append(value.value)
+
+    def _row(self, value: Waiting, state: UnitState) -> RowDelta:
+        key = (row_series(value.series), value.unit)
+        self.states[key] = state
+        return self.rows.setdefault(key, RowDelta())
+
+
+def role_of(value: Waiting, state: UnitState) -> Role:
+    start = state.counts_from
+    if start is None:
+        return Role.WAITS
+    if value.time >= start:
+        return Role.COUNTS
+    assert state.first_exposure is not None
+    lookback = value.series.by_unit.covariate_days * DAY
+    return Role.COVARIATE if lookback and value.time >= state.first_exposure - lookback else Role.WAITS
 
 
 def earliest(exposures: Iterable[Exposure]) -> dict[UnitKey, UnitState]:
-    """A batch's exposures by unit: the earliest decides (ties: the lesser name), two variants are a conflict."""
+    """A batch's exposures by unit: the earliest decides (ties: the lesser texts), two variants are a conflict."""
     states: dict[UnitKey, UnitState] = {}
     for e in exposures:
         key = (e.series, e.unit)
         known = states.get(key)
         if known is None:
-            states[key] = UnitState(e.variant, e.time, False)
+            states[key] = UnitState(e.variant, e.time, False, e.context)
             continue
         assert known.first_exposure is not None
         assert known.variant is not None
-        time, variant = min((known.first_exposure, known.variant), (e.time, e.variant))
-        states[key] = UnitState(variant, time, known.conflicted or e.variant != known.variant)
+        conflicted = known.conflicted or e.variant != known.variant
+        time, variant, context = min(
+            (known.first_exposure, known.variant, known.context), (e.time, e.variant, e.context)
+        )
+        states[key] = UnitState(variant, time, conflicted, context)
     return states
 
 
-def counts_from(state: UnitState) -> int | None:
-    """From which time on the unit's values count; None while it is not exposed."""
-    return None if state.first_exposure is None else state.first_exposure - TOLERANCE
-
-
-def attribute(
-    values: Iterable[UnitValues],
+def give(
+    values: Iterable[Waiting],
     taken_over: Iterable[Waiting],
-    unitless: Iterable[UnitlessResult],
     states: Mapping[UnitKey, UnitState],
-) -> Attribution:
-    """`states` are those after this batch's exposures, one for each unit that occurs."""
-    result = Attribution()
-    for column in values:
-        for unit, time, value in zip(column.units, column.times, column.values, strict=True):
-            state = states[column.exposure, unit]
-            start = counts_from(state)
-            if start is None or time < start:
-                result.waiting.append(Waiting(column.exposure, unit, column.series, time, value))
-            else:
-                _give(result, column.series, unit, value, state)
-    for w in taken_over:
-        _give(result, w.series, w.unit, w.value, states[w.exposure, w.unit])
-    for r in unitless:
-        result.totals.setdefault((r.series, r.variant), TotalsDelta()).observe(r.value)
-    return result
-
-
-def _give(result: Attribution, series: UnitSeries, unit: str, value: int, state: UnitState) -> None:
-    assert state.variant is not None
-    row = result.sums.setdefault((series, unit), UnitSum())
-    row.n += 1
-    row.sum += value
-    result.variants[series, unit] = state.variant
-    if state.conflicted:
-        result.conflicted.add((series, unit))
-    result.totals.setdefault((series, state.variant), TotalsDelta()).observe(value)
+    changes: Mapping[UnitKey, Change],
+) -> Given:
+    """`values` are new, `taken_over` waited for the units of `changes`; `states` are those after the exposures."""
+    given = Given()
+    for value in values:
+        given.add(value, states[value.exposure, value.unit])
+    for value in taken_over:
+        change = changes[value.exposure, value.unit]
+        given.add(value, change.after, change.before)
+    return given

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.aggregator.domain.event import DecodedEvent, Unreadable, decode_event
-from services.aggregator.domain.seen import Digests, SeenIds, as_array, digest
+from services.aggregator.domain.event import AHEAD, MAX_AHEAD, DecodedEvent, EventReader, Unreadable, reader_of
+from services.aggregator.domain.projection import EVERYTHING
+from services.aggregator.domain.records import Record as Record
+from services.aggregator.domain.records import Records
+from services.aggregator.domain.seen import Digests, SeenIds, digests_of
 from shared.clock import DAY, MINUTE
 
 GRACE = DAY
@@ -26,14 +28,6 @@ GRACE = DAY
 
 NO_WATERMARK = 0
 """A partition's watermark before its first event: long before any event, so nothing is late."""
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One Kafka record: `broker_time` in µs since the epoch (LogAppendTime). Cheap to make by the million."""
-
-    offset: int
-    broker_time: int
-    value: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +69,43 @@ class Verdicts:
     """Broker minute of each event, by which ids are remembered."""
 
 
-def read_batch(records: Sequence[Record]) -> Batch:
-    """Decodes at least one record, in offset order. Never raises for what a record holds."""
-    events: list[DecodedEvent] = []
-    rejected: list[Rejected] = []
-    offsets: list[int] = []
-    broker_times: list[int] = []
-    for record in records:
-        event = decode_event(record.value, record.broker_time)
-        if isinstance(event, tuple):
-            rejected.append(Rejected(record, *event))
-        else:
-            events.append(event)
-            offsets.append(record.offset)
-            broker_times.append(record.broker_time)
+def read_batch(records: Records | Sequence[Record], reader: EventReader | None = None) -> Batch:
+    """Decodes each record; without a reader, all that events hold. Never raises for what a record holds."""
+    if not isinstance(records, Records):
+        records = Records.of(records)
+    events, refused = (reader or reader_of(EVERYTHING)).read(records.values)
+    kept = np.arange(len(records), dtype=np.int64)
+    if refused:
+        kept = np.delete(kept, list(refused))
+    times = np.array([event.time for event in events], dtype=np.int64)
+    ahead = times > records.broker_times[kept] + MAX_AHEAD
+    if ahead.any():
+        refused |= dict.fromkeys(kept[ahead].tolist(), AHEAD)
+        events = [event for event, early in zip(events, ahead.tolist(), strict=True) if not early]
+        kept, times = kept[~ahead], times[~ahead]
     return Batch(
-        first_offset=records[0].offset,
-        next_offset=records[-1].offset + 1,
+        first_offset=records.first_offset,
+        next_offset=records.next_offset,
         events=events,
-        rejected=rejected,
-        offsets=np.array(offsets, dtype=np.int64),
-        times=np.array([e.time for e in events], dtype=np.int64),
-        broker_times=np.array(broker_times, dtype=np.int64),
-        digests=as_array([digest(e.organisation, e.event_id) for e in events]),
-        last=records[-1],
+        rejected=[Rejected(records.record(i), *refused[i]) for i in sorted(refused)],
+        offsets=kept + records.first_offset,
+        times=times,
+        broker_times=records.broker_times[kept],
+        digests=digests_of([e.organisation for e in events], [e.event_id for e in events]),
+        last=records.record(len(records) - 1),
     )
+
+
+def minutes_of(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Minutes since the epoch, of µs: dividing once will do where all times lie in one minute."""
+    if len(times) and (first := int(times.min()) // MINUTE) == int(times.max()) // MINUTE:
+        return np.full(len(times), first, dtype=np.int64)
+    return times // MINUTE
 
 
 def judge(batch: Batch, watermark: int, seen: SeenIds, grace: int = GRACE) -> Verdicts:
     """Reads `seen` and leaves it as it is: the batch is added once its transaction is committed."""
-    minutes = (batch.broker_times // MINUTE).astype(np.int32)
+    minutes = minutes_of(batch.broker_times).astype(np.int32)
     if not len(batch.events):
         none = np.zeros(0, dtype=np.bool_)
         return Verdicts(none, none, none, watermark, minutes)

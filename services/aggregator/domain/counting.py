@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from services.aggregator.domain.deltas import Deltas, OrganisationCounters, SeriesCounters
 from services.aggregator.domain.frame import Frame, Indices
 from services.aggregator.domain.plan import WindowSeries
@@ -9,13 +11,13 @@ from services.aggregator.domain.plan import WindowSeries
 
 def count_organisations(deltas: Deltas, frame: Frame) -> None:
     verdicts = frame.verdicts
-    for organisation, kinds in frame.by_type.items():
-        counters = deltas.organisations.setdefault(organisation, OrganisationCounters())
-        for rows in kinds.values():
-            counters.events += len(rows)
-            counters.counted += int(verdicts.counted[rows].sum())
-            counters.late += int(verdicts.late[rows].sum())
-            counters.duplicates += int(verdicts.duplicate[rows].sum())
+    for organisation, rows in frame.organisations.items():
+        deltas.organisations[organisation] = OrganisationCounters(
+            events=len(rows),
+            counted=len(frame.counted(rows)),
+            late=int(np.count_nonzero(verdicts.late[rows])),
+            duplicates=int(np.count_nonzero(verdicts.duplicate[rows])),
+        )
 
 
 def take_counted(deltas: Deltas, frame: Frame, series: WindowSeries, matching: Indices) -> Indices:
@@ -23,6 +25,8 @@ def take_counted(deltas: Deltas, frame: Frame, series: WindowSeries, matching: I
     if not len(matching):
         return matching
     counters = deltas.counters.setdefault(series, SeriesCounters())
-    counters.late += int(frame.verdicts.late[matching].sum())
-    counters.duplicates += int(frame.verdicts.duplicate[matching].sum())
-    return frame.counted(matching)
+    counted = frame.counted(matching)
+    if len(counted) < len(matching):
+        counters.late += int(np.count_nonzero(frame.verdicts.late[matching]))
+        counters.duplicates += int(np.count_nonzero(frame.verdicts.duplicate[matching]))
+    return counted

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from services.aggregator.domain.deltas import Deltas, Exposure, UnitlessResult, UnitValues
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from services.aggregator.domain.deltas import Deltas, Exposure, UnitlessResult
 from services.aggregator.domain.event import DecodedEvent
-from services.aggregator.domain.frame import Frame, Indices, unit_of
-from services.aggregator.domain.grouping import is_storable
-from services.aggregator.domain.plan import RESULT_SCALE, ExperimentPlan, Plan, UnitSeries, result_series
+from services.aggregator.domain.frame import Frame, Indices, participant_of
+from services.aggregator.domain.grouping import group_columns, is_storable
+from services.aggregator.domain.paths import Path
+from services.aggregator.domain.plan import RESULT_SCALE, ExperimentPlan, Plan, UnitPlan, UnitSeries, result_series
+from services.aggregator.domain.unit_values import collect_unit_values
 from services.aggregator.domain.values import scale_one
 
 
@@ -16,6 +23,9 @@ def _experiment_of(event: DecodedEvent, organisation: str, plan: Plan) -> Experi
 
 
 def collect_exposures(deltas: Deltas, frame: Frame, rows: Indices, organisation: str, plan: Plan) -> None:
+    if not plan.experiments:
+        deltas.invalid_experiment_events += len(rows)
+        return
     for i in rows.tolist():
         event = frame.events[i]
         experiment = _experiment_of(event, organisation, plan)
@@ -23,16 +33,31 @@ def collect_exposures(deltas: Deltas, frame: Frame, rows: Indices, organisation:
         if experiment is None or not isinstance(variant, str) or variant not in experiment.variants:
             deltas.invalid_experiment_events += 1
             continue
-        unit = unit_of(event, experiment.unit_kind)
+        unit = participant_of(event, experiment.unit_kind)
         if unit is None:
             deltas.invalid_experiment_events += 1
             continue
-        deltas.exposures.append(Exposure(experiment.exposure, unit, variant, event.time))
+        if experiment.until is not None and event.time > experiment.until:
+            continue
+        context = segments_of(event, experiment.segments)
+        deltas.exposures.append(Exposure(experiment.exposure, unit, variant, event.time, context))
+
+
+def segments_of(event: DecodedEvent, paths: Sequence[Path]) -> str:
+    """Canonical JSON of path → text: what the event says of its unit. What cannot be stored is left out."""
+    if not paths:
+        return "{}"
+    found = {str(path): column[0] for path, column in zip(paths, group_columns([event], paths), strict=True)}
+    kept = {path: text for path, text in sorted(found.items()) if text is not None and is_storable(text)}
+    return msgspec.json.encode(kept).decode()
 
 
 def collect_results(deltas: Deltas, frame: Frame, rows: Indices, organisation: str, plan: Plan) -> None:
     """A result with a unit counts where the unit was exposed; one without counts for the variant it names."""
-    by_series: dict[UnitSeries, UnitValues] = {}
+    if not plan.experiments:
+        deltas.invalid_experiment_events += len(rows)
+        return
+    by_series: dict[UnitSeries, tuple[ExperimentPlan, list[int], list[int]]] = {}
     for i in rows.tolist():
         event = frame.events[i]
         experiment = _experiment_of(event, organisation, plan)
@@ -47,15 +72,18 @@ def collect_results(deltas: Deltas, frame: Frame, rows: Indices, organisation: s
         if experiment.until is not None and event.time > experiment.until:
             continue
         series = result_series(organisation, experiment.exposure.experiment, name)
-        unit = unit_of(event, experiment.unit_kind)
+        unit = participant_of(event, experiment.unit_kind)
         variant = event.properties.get("variant")
         if unit is not None:
-            values = by_series.setdefault(series, UnitValues(series, experiment.exposure, [], [], []))
-            values.units.append(unit)
-            values.times.append(event.time)
-            values.values.append(value)
+            _, places, values = by_series.setdefault(series, (experiment, [], []))
+            places.append(i)
+            values.append(value)
         elif isinstance(variant, str) and variant in experiment.variants:
             deltas.unitless.append(UnitlessResult(series, variant, value))
         else:
             deltas.invalid_experiment_events += 1
-    deltas.unit_values.extend(by_series.values())
+    for series, (experiment, places, values) in by_series.items():
+        unit_plan = UnitPlan(series, experiment.exposure, experiment.unit_kind, None)
+        collect_unit_values(
+            deltas, frame, unit_plan, np.array(places, dtype=np.int64), np.array(values, dtype=np.int64)
+        )

@@ -1,38 +1,153 @@
 """Filters: which events a measure takes.
 
 `{"all": […]}`, `{"any": […]}`, `{"not": …}`, or `{"path": …, "op": …, "value": …}` with eq, ne, lt, le, gt, ge, in
-and exists. A comparison with something absent or of another type is false (ne and not turn it around).
+and exists. A comparison with something absent, of another type or unreadable is false (ne and not turn it around).
+`{"expression": "properties.failed / properties.all > 0.1"}` takes what it is true of: 0, null and invalid are not.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, Protocol
 
+from services.aggregator.domain.columns import Column
 from services.aggregator.domain.event import DecodedEvent
-from services.aggregator.domain.paths import parse_path
+from services.aggregator.domain.expressions import Expression, Source, parse_expression
+from services.aggregator.domain.paths import Path, parse_path
+from services.aggregator.domain.values import Mask
 from shared.definition_error import DefinitionError
 
-Predicate = Callable[[DecodedEvent], bool]
-
 _ORDER = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+_COMPARE = {"eq": operator.eq, "ne": operator.ne, **_ORDER}
 _OPS = ("eq", "ne", *_ORDER, "in", "exists")
 _MAX_DEPTH = 10
+_EXACT = 2**53
+
+Typed = tuple[str, Any]
+"""A value with its type's name: keeps true apart from 1 and "1"."""
+
+
+class Columns(Protocol):
+    def column(self, source: Source) -> Column:
+        """What the path or expression gives for each row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """A checked filter; `matches` decides about one event."""
+class Comparison:
+    """eq, ne, lt, le, gt, ge with a text, a number or (eq, ne) a boolean."""
 
-    matches: Predicate
+    path: Path
+    op: str
+    operand: Typed
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return self._holds(self.path.read_one(event))
+
+    def mask(self, columns: Columns) -> Mask:
+        column = columns.column(self.path)
+        kind, limit = self.operand
+        if kind == "number" and abs(limit) < _EXACT and (numbers := column.numbers) is not None:
+            # NaN, which stands for absent, is unequal to all and neither less nor greater, as it should be.
+            found: Mask = _COMPARE[self.op](numbers, float(limit))
+            return found
+        return column.test(self._holds)
+
+    def _holds(self, value: Any) -> bool:
+        typed = _typed(value)
+        if self.op in _ORDER:
+            return typed[0] == self.operand[0] and bool(_ORDER[self.op](typed[1], self.operand[1]))
+        return (typed == self.operand) is (self.op == "eq")
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The value is one of several."""
+
+    path: Path
+    allowed: frozenset[Typed]
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return self._holds(self.path.read_one(event))
+
+    def mask(self, columns: Columns) -> Mask:
+        return columns.column(self.path).test(self._holds)
+
+    def _holds(self, value: Any) -> bool:
+        return _typed(value) in self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The value is there, and not null; or, if so `wanted`, it is not."""
+
+    path: Path
+    wanted: bool
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return (self.path.read_one(event) is not None) is self.wanted
+
+    def mask(self, columns: Columns) -> Mask:
+        present = columns.column(self.path).present
+        return present if self.wanted else ~present
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The expression is true, or a number other than 0."""
+
+    expression: Expression
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return _is_true(self.expression.of(event))
+
+    def mask(self, columns: Columns) -> Mask:
+        return columns.column(self.expression).test(_is_true)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Filter
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return not self.part.matches(event)
+
+    def mask(self, columns: Columns) -> Mask:
+        return ~self.part.mask(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    parts: tuple[Filter, ...]
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return all(part.matches(event) for part in self.parts)
+
+    def mask(self, columns: Columns) -> Mask:
+        return reduce(operator.and_, (part.mask(columns) for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    parts: tuple[Filter, ...]
+
+    def matches(self, event: DecodedEvent) -> bool:
+        return any(part.matches(event) for part in self.parts)
+
+    def mask(self, columns: Columns) -> Mask:
+        return reduce(operator.or_, (part.mask(columns) for part in self.parts))
+
+
+Filter = Comparison | OneOf | Exists | Truth | Not | AllOf | AnyOf
+"""A checked filter: `matches` decides about one event, `mask` alike about all rows at once; equal ones alike."""
 
 
 def parse_filter(spec: object, place: str, depth: int = 1) -> Filter:
     """Raises DefinitionError, which names the faulty part."""
     if not isinstance(spec, Mapping):
-        raise DefinitionError(place, "must be an object: all, any, not, or path with op and value")
+        raise DefinitionError(place, "must be an object: all, any, not, expression, or path with op and value")
     if depth > _MAX_DEPTH:
         raise DefinitionError(place, f"nested deeper than {_MAX_DEPTH}")
     if len(spec) == 1:
@@ -40,27 +155,20 @@ def parse_filter(spec: object, place: str, depth: int = 1) -> Filter:
         if name in ("all", "any"):
             if not isinstance(inner, list) or not inner:
                 raise DefinitionError(f"{place}.{name}", "must be a list of filters")
-            parts = [parse_filter(f, f"{place}.{name}[{i}]", depth + 1).matches for i, f in enumerate(inner)]
-            return Filter(_all_of(parts) if name == "all" else _any_of(parts))
+            parts = tuple(parse_filter(f, f"{place}.{name}[{i}]", depth + 1) for i, f in enumerate(inner))
+            return AllOf(parts) if name == "all" else AnyOf(parts)
         if name == "not":
-            negated = parse_filter(inner, f"{place}.not", depth + 1).matches
-            return Filter(lambda event: not negated(event))
-    return Filter(_condition(spec, place))
+            return Not(parse_filter(inner, f"{place}.not", depth + 1))
+        if name == "expression":
+            return Truth(parse_expression(inner, f"{place}.expression"))
+    return _condition(spec, place)
 
 
-def _all_of(parts: list[Predicate]) -> Predicate:
-    return lambda event: all(part(event) for part in parts)
-
-
-def _any_of(parts: list[Predicate]) -> Predicate:
-    return lambda event: any(part(event) for part in parts)
-
-
-def _condition(spec: Mapping[str, Any], place: str) -> Predicate:
+def _condition(spec: Mapping[str, Any], place: str) -> Filter:
     for name in spec:
         if name not in ("path", "op", "value"):
             raise DefinitionError(f"{place}.{name}", "unknown; a condition has path, op and value")
-    get = parse_path(spec.get("path"), f"{place}.path").getter()
+    path = parse_path(spec.get("path"), f"{place}.path")
     op, value = spec.get("op", "eq"), spec.get("value")
     if op not in _OPS:
         raise DefinitionError(f"{place}.op", f"must be one of {', '.join(_OPS)}")
@@ -68,40 +176,28 @@ def _condition(spec: Mapping[str, Any], place: str) -> Predicate:
         wanted = True if value is None else value
         if not isinstance(wanted, bool):
             raise DefinitionError(f"{place}.value", "exists takes true or false")
-        return lambda event: (get(event) is not None) is wanted
+        return Exists(path, wanted)
     if op == "in":
         if not isinstance(value, list) or not all(_is_scalar(v) for v in value):
             raise DefinitionError(f"{place}.value", "in takes a list of texts, numbers or booleans")
-        allowed = frozenset(map(_typed, value))
-        return lambda event: _typed(get(event)) in allowed
+        return OneOf(path, frozenset(map(_typed, value)))
     if not _is_scalar(value):
         raise DefinitionError(f"{place}.value", "must be a text, a number or a boolean")
-    if op in _ORDER:
-        if isinstance(value, bool):
-            raise DefinitionError(f"{place}.value", f"{op} compares texts or numbers")
-        return _ordered(get, _ORDER[op], value)
-    typed = _typed(value)
-    if op == "eq":
-        return lambda event: _typed(get(event)) == typed
-    return lambda event: _typed(get(event)) != typed
+    if op in _ORDER and isinstance(value, bool):
+        raise DefinitionError(f"{place}.value", f"{op} compares texts or numbers")
+    return Comparison(path, op, _typed(value))
 
 
-def _ordered(get: Callable[[DecodedEvent], Any], compare: Callable[[Any, Any], bool], limit: Any) -> Predicate:
-    kinds: tuple[type, ...] = (str,) if isinstance(limit, str) else (int, float)
-
-    def ordered(event: DecodedEvent) -> bool:
-        found = get(event)
-        return isinstance(found, kinds) and not isinstance(found, bool) and compare(found, limit)
-
-    return ordered
+def _is_true(value: Any) -> bool:
+    return value is True or (type(value) in (int, float) and value != 0)
 
 
 def _is_scalar(value: object) -> bool:
     return isinstance(value, str | int | float | bool)
 
 
-def _typed(value: Any) -> tuple[str, Any]:
-    """Keeps true apart from 1 and "1"; whatever is no scalar equals nothing."""
+def _typed(value: Any) -> Typed:
+    """Whatever is no scalar equals nothing."""
     if isinstance(value, str):
         return "text", value
     if isinstance(value, bool):

@@ -2,94 +2,183 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from services.aggregator.domain.caps import KnownGroups, Place, other_group, overflowing
+from services.aggregator.domain.columns import numbered
 from services.aggregator.domain.counting import take_counted
-from services.aggregator.domain.deltas import Deltas, WindowDelta
-from services.aggregator.domain.frame import Frame
-from services.aggregator.domain.grouping import Column, group_columns, storable
+from services.aggregator.domain.deltas import Deltas, SeriesCounters, WindowDelta
+from services.aggregator.domain.frame import Frame, Indices
+from services.aggregator.domain.grouping import Cells, Grouped, as_text, cells_of, storable_rows, texts_of
+from services.aggregator.domain.kinds.measured import Measure
 from services.aggregator.domain.plan import MeasurePlan
-from services.aggregator.domain.states import Histogram
-from services.aggregator.domain.unit_values import collect_unit_values
-from services.aggregator.domain.values import scale_many
-from shared.clock import MINUTE
+from services.aggregator.domain.states import AnyState, DistinctSet, Histogram
+from services.aggregator.domain.sums import squares_of, sums_of
+from services.aggregator.domain.unit_values import collect_parts, collect_unit_values
+from services.aggregator.domain.values import INVALID, Mask
+from shared.clock import DAY, MINUTE
 from shared.statistics import sketch
+from shared.statistics.distinct import Distinct, Hashes, hashes_of
+
+Values = npt.NDArray[np.int64]
 
 
-def fold_measure(deltas: Deltas, frame: Frame, plan: MeasurePlan) -> None:
-    measure = plan.measure
-    matching = frame.rows(plan.definition.organisation, measure.select)
-    rows = take_counted(deltas, frame, plan.series, matching)
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What counts, in the log's order: rows (repeated where an event names several parts) and what each gives.
+
+    At most one of `values` (scaled numbers) and `hashes` is there; `parts` leads each row's group.
+    """
+
+    rows: Indices
+    values: Values | None = None
+    hashes: Hashes | None = None
+    parts: Grouped | None = None
+
+    def kept(self, mask: Mask) -> Taken:
+        if mask.all():
+            return self
+        return Taken(
+            self.rows[mask],
+            None if self.values is None else self.values[mask],
+            None if self.hashes is None else self.hashes[mask],
+            None if self.parts is None else self.parts.at(mask),
+        )
+
+
+def fold_measure(deltas: Deltas, frame: Frame, plan: MeasurePlan, known: KnownGroups) -> None:
+    matching = frame.rows(plan.definition.organisation, plan.measure.select)
+    rows = take_counted(deltas, frame, plan.series, matching) if plan.leads else frame.counted(matching)
     if not len(rows):
         return
     counters = deltas.counters[plan.series]
-    values: npt.NDArray[np.int64] | None = None
-    if measure.value is not None:
-        values, usable, invalid = scale_many(frame.values(measure.value, rows.tolist()), plan.series.scale)
-        counters.invalid += int(invalid.sum())
-        rows, values = rows[usable], values[usable]
-    groups = group_columns([frame.events[i] for i in rows.tolist()], plan.definition.group_by)
-    kept = storable(groups, len(rows))
-    if kept is not None:
-        counters.invalid += int((~kept).sum())
-        rows = rows[kept]
-        values = None if values is None else values[kept]
-        groups = [[g for g, keep in zip(column, kept.tolist(), strict=True) if keep] for column in groups]
-    if not len(rows):
+    taken = _take(frame, plan, rows, counters)
+    groups = _groups(frame, plan, taken)
+    mask = storable_rows(groups)
+    if mask is not None:
+        counters.invalid += int(np.count_nonzero(~mask))
+        taken, groups = taken.kept(mask), [column.at(mask) for column in groups]
+    if not len(taken.rows):
         return
-    counters.counted += len(rows)
-    deltas.windows.extend(_window_deltas(plan, frame.times[rows], values, groups))
+    counters.counted += len(taken.rows)
+    minutes = frame.minutes_at(taken.rows)
+    if taken.parts is None:
+        cells = frame.cells(plan.definition.organisation, plan.definition.group_by, taken.rows)
+    else:
+        cells = cells_of(minutes, groups)
+    if plan.definition.group_by or plan.measure.elements:
+        cells = _capped(deltas, known, plan, cells, minutes, groups)
+    deltas.windows.extend(_window_deltas(plan, cells, taken))
     for unit_plan in plan.units:
-        collect_unit_values(deltas, frame, unit_plan, rows, values)
+        if plan.measure.elements is None:
+            given = taken.values if taken.hashes is None else taken.hashes.view(np.int64)
+            collect_unit_values(deltas, frame, unit_plan, taken.rows, given)
+        else:
+            collect_parts(deltas, frame, unit_plan, taken.rows, cells)
 
 
-def _window_deltas(
+def _take(frame: Frame, plan: MeasurePlan, rows: Indices, counters: SeriesCounters) -> Taken:
+    """What the measure takes from its rows. What is there but cannot be used is counted as invalid."""
+    measure, organisation = plan.measure, plan.definition.organisation
+    if measure.elements is not None:
+        places, names, invalid = measure.elements.of_each([frame.events[i] for i in rows.tolist()])
+        counters.invalid += invalid
+        return Taken(rows[np.array(places, dtype=np.int64)], parts=Grouped(*numbered(names)))
+    if measure.value is None:
+        return Taken(rows)
+    if measure.exact_up_to is not None:
+        return _take_hashes(rows, frame.column(organisation, measure.value, rows), counters)
+    values, usable, unusable = frame.scaled(organisation, measure.value, plan.series.scale, rows)
+    if measure.turn is not None:
+        values, valid = measure.turn.apply(values)
+        unusable = unusable | (usable & ~valid)
+        usable = usable & valid
+    counters.invalid += int(np.count_nonzero(unusable))
+    if not usable.all():
+        rows, values = rows[usable], values[usable]
+    part = Grouped(np.zeros(len(rows), dtype=np.int64), [measure.part]) if measure.part else None
+    return Taken(rows, values, parts=part)
+
+
+def _groups(frame: Frame, plan: MeasurePlan, taken: Taken) -> list[Grouped]:
+    groups = frame.groups(plan.definition.organisation, plan.definition.group_by, taken.rows)
+    return groups if taken.parts is None else [taken.parts, *groups]
+
+
+def _take_hashes(rows: Indices, read: list[Any], counters: SeriesCounters) -> Taken:
+    """Values are told apart by their text, as groups are: 5 and "5" are one."""
+    texts = [None if value is INVALID else as_text(value) for value in read]
+    usable = np.array([text is not None for text in texts], dtype=np.bool_)
+    counters.invalid += sum(value is not None for value in read) - int(usable.sum())
+    present = [text for text in texts if text is not None]
+    different = dict.fromkeys(present)
+    hash_of = dict(zip(different, hashes_of(different).tolist(), strict=True))
+    return Taken(rows[usable], hashes=np.array([hash_of[text] for text in present], dtype=np.uint64))
+
+
+def _window_deltas(plan: MeasurePlan, cells: Cells, taken: Taken) -> list[WindowDelta]:
+    nothing = [0] * len(cells.starts)
+    sums, squares = nothing, nothing
+    lows: Sequence[int | None] = [None] * len(cells.starts)
+    highs = lows
+    if taken.values is not None:
+        ordered, starts = taken.values[cells.order], cells.starts
+        sums, squares = sums_of(ordered, starts), squares_of(ordered, starts)
+        lows, highs = np.minimum.reduceat(ordered, starts).tolist(), np.maximum.reduceat(ordered, starts).tolist()
+    states = _states(plan.measure, cells, taken)
+    columns = zip(cells.minutes, cells.groups, cells.sizes.tolist(), sums, squares, lows, highs, states, strict=True)
+    return [WindowDelta(plan.series, *column) for column in columns]
+
+
+def _states(measure: Measure, cells: Cells, taken: Taken) -> Sequence[AnyState | None]:
+    """One for each cell, if the measure keeps any."""
+    if taken.hashes is not None:
+        assert measure.exact_up_to is not None
+        parts = np.split(taken.hashes[cells.order], cells.starts[1:])
+        return [DistinctSet(Distinct.of(np.unique(part), measure.exact_up_to)) for part in parts]
+    if taken.values is None or not measure.sketched:
+        return [None] * len(cells.starts)
+    # A bucket's number has 16 bits: the lower half of a key that sorts by cell, then by bucket.
+    buckets = sketch.buckets_of(taken.values)[cells.order].astype(np.int64) + (1 << 15)
+    keys = np.sort((np.repeat(np.arange(len(cells.starts), dtype=np.int64), cells.sizes) << 16) + buckets)
+    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
+    found, sizes = keys[firsts], np.diff(firsts, append=len(keys))
+    cuts = np.flatnonzero(np.diff(found >> 16)) + 1
+    numbers = ((found & 0xFFFF) - (1 << 15)).astype(np.int16)
+    return [Histogram.of(columns) for columns in zip(np.split(numbers, cuts), np.split(sizes, cuts), strict=True)]
+
+
+def _capped(
+    deltas: Deltas,
+    known: KnownGroups,
     plan: MeasurePlan,
-    times: npt.NDArray[np.int64],
-    values: npt.NDArray[np.int64] | None,
-    groups: list[Column],
-) -> list[WindowDelta]:
-    names = [f"g{i}" for i in range(len(groups))]
-    columns: dict[str, Any] = {"minute": times // MINUTE}
-    columns.update({n: pl.Series(g, dtype=pl.String) for n, g in zip(names, groups, strict=True)})
-    aggregates = [pl.len().alias("n")]
-    if values is not None:
-        columns["v"] = values
-        wide = pl.col("v").cast(pl.Int128)
-        aggregates += [
-            wide.sum().alias("sum"),
-            (wide * wide).sum().alias("squares"),
-            pl.col("v").min().alias("min"),
-            pl.col("v").max().alias("max"),
-        ]
-    frame = pl.DataFrame(columns)
-    keys = ["minute", *names]
-    histograms: defaultdict[tuple[Any, ...], Histogram] = defaultdict(Histogram)
-    if values is not None and plan.measure.sketched:
-        bucketed = frame.with_columns(pl.Series("bucket", sketch.buckets_of(values)))
-        for *place, bucket, count in bucketed.group_by([*keys, "bucket"]).agg(pl.len()).rows():
-            histograms[tuple(place)].counts[bucket] = count
-    deltas = []
-    for row in frame.group_by(keys).agg(aggregates).rows():
-        key = tuple(row[: len(keys)])
-        n, total, squares, low, high = row[len(keys) :] if values is not None else (row[-1], 0, 0, None, None)
-        deltas.append(
-            WindowDelta(
-                series=plan.series,
-                minute=key[0] * MINUTE,
-                group=msgspec.json.encode(list(key[1:])).decode(),
-                n=n,
-                sum=int(total),
-                sum_squares=int(squares),
-                min=low,
-                max=high,
-                state=histograms.get(key),
-            )
-        )
-    return deltas
+    cells: Cells,
+    minutes: npt.NDArray[np.int64],
+    groups: list[Grouped],
+) -> Cells:
+    """The cells with those of groups beyond the cap joined into "other"."""
+    other = other_group(len(groups), plan.measure.part)
+    places = [(minute // DAY, group) for minute, group in zip(cells.minutes, cells.groups, strict=True)]
+
+    def in_order() -> Iterator[Place]:
+        return zip((minutes // (DAY // MINUTE)).tolist(), texts_of(groups), strict=True)
+
+    over = overflowing(
+        known,
+        deltas.groups,
+        plan.series,
+        plan.measure.part,
+        plan.definition.max_groups,
+        [place for place in places if place[1] != other],
+        in_order,
+    )
+    if not over:
+        return cells
+    overflows = np.array([place in over for place in places], dtype=np.bool_)
+    deltas.counters[plan.series].overflow += int(cells.sizes[overflows].sum())
+    return cells.joined(overflows | np.array([group == other for group in cells.groups], dtype=np.bool_), other)

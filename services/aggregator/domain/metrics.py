@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.aggregator.domain.kinds.breakdown import parse_breakdown
+from services.aggregator.domain.kinds.funnel import parse_funnel
 from services.aggregator.domain.kinds.journey import parse_journey
 from services.aggregator.domain.kinds.kind import Windowed
 from services.aggregator.domain.kinds.measured import parse_count, parse_ratio, parse_value
 from services.aggregator.domain.kinds.streak import Streak, parse_streak
+from services.aggregator.domain.kinds.survey import parse_survey
+from services.aggregator.domain.kinds.unique import parse_unique
 from services.aggregator.domain.paths import Path
-from services.aggregator.domain.specs import parse_group_by
+from services.aggregator.domain.specs import DEFAULT_MAX_GROUPS, parse_group_by, parse_max_groups
 from shared.definition_error import DefinitionError
 
 Kind = Windowed | Streak
@@ -21,8 +25,12 @@ KINDS: dict[str, Callable[[Mapping[str, Any]], Kind]] = {
     "count": parse_count,
     "value": parse_value,
     "ratio": parse_ratio,
+    "unique": parse_unique,
+    "breakdown": parse_breakdown,
+    "survey": parse_survey,
     "streak": parse_streak,
     "journey": parse_journey,
+    "funnel": parse_funnel,
 }
 """Type → how the rest of the spec is read. Each raises DefinitionError."""
 
@@ -38,6 +46,8 @@ class Definition:
     version: int
     kind: Kind
     group_by: tuple[Path, ...]
+    max_groups: int = DEFAULT_MAX_GROUPS
+    """Of a shard and UTC day; what comes more is counted as "other"."""
 
 
 def parse_definition(organisation: str, key: str, version: int, spec: object) -> Definition:
@@ -53,7 +63,9 @@ def parse_definition(organisation: str, key: str, version: int, spec: object) ->
     if parse is None:
         *names, last = KINDS
         raise DefinitionError("spec.type", f"must be {', '.join(names)} or {last}")
-    return Definition(organisation, key, version, parse(spec), parse_group_by(spec.get("group_by", ())))
+    return Definition(
+        organisation, key, version, parse(spec), parse_group_by(spec.get("group_by", ())), parse_max_groups(spec)
+    )
 
 
 def canonical(spec: Any) -> Any:

@@ -1,19 +1,26 @@
-"""How journeys move between windows when more is known of them: what stood is taken back, what stands is added."""
+"""How units move between windows when more is known of them: what stood is taken back, what stands is added."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.domain.kinds.journey import Facts, Outcome, duration_of, outcome_of
+from services.aggregator.domain.kinds.kind import Component
 from services.aggregator.domain.plan import WindowSeries
-from shared.clock import MINUTE
+from services.aggregator.domain.states import Histogram
+from services.aggregator.domain.tracks import Share
+from shared.statistics import sketch
 
-_Place = tuple[WindowSeries, int, str]
-"""Series, minute, group: the outcome or step, then the journey's own group values."""
+_Place = tuple[Component, int, str]
+
+
+Moved = tuple[list[Share], list[Share]]
+"""What is taken back, and what is added."""
 
 
 @dataclass(slots=True)
@@ -21,55 +28,73 @@ class _Sum:
     n: int = 0
     sum: int = 0
     sum_squares: int = 0
+    buckets: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Moves:
-    """Collects moves; those that cancel out leave nothing."""
+    """Collects the moves of one metric's units; those that cancel out leave nothing."""
 
     _cells: defaultdict[_Place, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
 
-    def move(self, series: WindowSeries, before: Facts, after: Facts) -> None:
-        """From where a unit's journey counted among outcomes to where it counts now."""
-        self._count(series, before, -1)
-        self._count(series, after, 1)
+    def move(self, before: Iterable[Share], after: Iterable[Share]) -> None:
+        """From where a unit counted to where it counts now."""
+        for share in before:
+            self._count(share, -1)
+        for share in after:
+            self._count(share, 1)
 
-    def step(self, series: WindowSeries, names: tuple[str, ...], before: Facts, after: Facts) -> None:
-        """Likewise among the steps that it reached."""
-        self._count_steps(series, names, before, -1)
-        self._count_steps(series, names, after, 1)
-
-    def deltas(self) -> list[WindowDelta]:
-        """Durations are in units of 10**-DURATION_SCALE ms."""
+    def deltas(self, leading: WindowSeries) -> list[WindowDelta]:
+        """As what is added to the windows of the metric that `leading` is a series of."""
         return [
-            WindowDelta(series, minute, group, cell.n, cell.sum, cell.sum_squares, None, None)
-            for (series, minute, group), cell in self._cells.items()
-            if cell.n or cell.sum or cell.sum_squares
+            WindowDelta(
+                series_of(leading, component),
+                minute,
+                group,
+                cell.n,
+                cell.sum,
+                cell.sum_squares,
+                None,
+                None,
+                Histogram(buckets) if buckets else None,
+            )
+            for (component, minute, group), cell in self._cells.items()
+            if (buckets := _present(cell.buckets)) or cell.n or cell.sum or cell.sum_squares
         ]
 
-    def _count(self, series: WindowSeries, facts: Facts, sign: int) -> None:
-        outcome = outcome_of(facts)
-        if outcome is None or facts.started is None:
-            return
-        cell = self._cells[series, _minute(facts.started), prefixed(outcome.value, facts.group)]
+    def _count(self, share: Share, sign: int) -> None:
+        cell = self._cells[share.component, share.minute, share.group]
         cell.n += sign
-        if outcome is Outcome.COMPLETED:
-            duration = duration_of(facts)
-            cell.sum += sign * duration
-            cell.sum_squares += sign * duration * duration
-
-    def _count_steps(self, series: WindowSeries, names: tuple[str, ...], facts: Facts, sign: int) -> None:
-        if facts.started is None:
+        if share.value is None:
             return
-        for i, name in enumerate(names):
-            if facts.steps >> i & 1:
-                self._cells[series, _minute(facts.started), prefixed(name, facts.group)].n += sign
+        cell.sum += sign * share.value
+        cell.sum_squares += sign * share.value * share.value
+        if share.sketched:
+            bucket = int(sketch.buckets_of(np.array([share.value]))[0])
+            cell.buckets[bucket] = cell.buckets.get(bucket, 0) + sign
 
 
-def prefixed(first: str, group: str) -> str:
-    """A group's canonical JSON with one more value in front."""
-    return msgspec.json.encode([first, *msgspec.json.decode(group)]).decode()
+def series_of(leading: WindowSeries, component: Component) -> WindowSeries:
+    """Another component's series of the same metric."""
+    return WindowSeries(leading.organisation, leading.metric, leading.version, component, leading.scale)
 
 
-def _minute(time: int) -> int:
-    return time - time % MINUTE
+def moved(before: list[Share], after: list[Share]) -> Moved:
+    """Only what differs."""
+    return [s for s in before if s not in after], [s for s in after if s not in before]
+
+
+_DEADLINE = msgspec.msgpack.Decoder(tuple[str | None, Moved])
+
+
+def encode_deadline(state: str | None, moved: Moved) -> bytes:
+    """What a deadline does: the state that it leads to, and what moves."""
+    return msgspec.msgpack.encode((state, moved))
+
+
+def decode_deadline(raw: bytes) -> tuple[str | None, Moved]:
+    return _DEADLINE.decode(raw)
+
+
+def _present(buckets: dict[int, int]) -> dict[int, int]:
+    return {bucket: count for bucket, count in buckets.items() if count}

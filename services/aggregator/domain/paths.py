@@ -8,10 +8,13 @@ from operator import attrgetter
 from typing import Any
 
 from services.aggregator.domain.event import DecodedEvent
+from services.aggregator.domain.projection import column
+from services.aggregator.domain.values import INVALID
 from shared.definition_error import DefinitionError
 
-_FIELDS = ("event_type", "event_id", "user_id", "anonymous_id", "session_id", "job_id", "data_source_id")
-_TREES = ("properties", "context")
+FIELDS = ("event_type", "event_id", "user_id", "anonymous_id", "session_id", "job_id", "data_source_id")
+TREES = ("properties", "context")
+
 
 Getter = Callable[[DecodedEvent], Any]
 
@@ -27,34 +30,36 @@ class Path:
         return ".".join((self.root, *self.steps))
 
     def getter(self) -> Getter:
-        """Reads the path's value from an event; None where it leads nowhere."""
-        root, steps = self.root, self.steps
-        if not steps:
-            return lambda event: getattr(event, root)
-        if len(steps) == 1:
-            (name,) = steps
-            if root == "properties":
-                return lambda event: event.properties.get(name)
-            return lambda event: event.context.get(name)
+        return self.read_one
 
-        def walk(event: DecodedEvent) -> Any:
-            part: Any = getattr(event, root)
-            for step in steps:
-                if not isinstance(part, dict):
-                    return None
-                part = part.get(step)
-            return part
-
-        return walk
+    def read_one(self, event: DecodedEvent) -> Any:
+        """The path's value in an event; None where it leads nowhere, INVALID where that cannot be told."""
+        if not self.steps:
+            return getattr(event, self.root)
+        name, *further = self.steps
+        return _walk(getattr(event, self.root).get(name), further)
 
     def read(self, events: Sequence[DecodedEvent]) -> list[Any]:
-        """The path's value of each event."""
-        if self.root == "properties" and len(self.steps) == 1:
-            name = self.steps[0]
-            return [event.properties.get(name) for event in events]
+        """The path's value in each event."""
+        return self.within([*map(attrgetter(self.root), events)])
+
+    def within(self, roots: list[Any]) -> list[Any]:
+        """The path's value in each event, of which these are the roots."""
         if not self.steps:
-            return [*map(attrgetter(self.root), events)]
-        return [*map(self.getter(), events)]
+            return roots
+        name, *further = self.steps
+        values = column(roots, name)
+        return [_walk(value, further) for value in values] if further else values
+
+
+def _walk(part: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        if part is INVALID:
+            return INVALID
+        if not isinstance(part, dict):
+            return None
+        part = part.get(step)
+    return part
 
 
 def parse_path(text: object, place: str) -> Path:
@@ -62,8 +67,8 @@ def parse_path(text: object, place: str) -> Path:
     if not isinstance(text, str) or len(text) > 200:
         raise DefinitionError(place, "must be a path such as properties.amount")
     root, *steps = text.split(".")
-    if root in _FIELDS and not steps:
+    if root in FIELDS and not steps:
         return Path(root, ())
-    if root in _TREES and steps and all(steps):
+    if root in TREES and steps and all(steps):
         return Path(root, tuple(steps))
-    raise DefinitionError(place, f"a path is one of {', '.join(_FIELDS)}, or starts with properties. or context.")
+    raise DefinitionError(place, f"a path is one of {', '.join(FIELDS)}, or starts with properties. or context.")

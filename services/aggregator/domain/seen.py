@@ -1,8 +1,8 @@
 """Which event ids were seen lately: an open-addressing hash table of 128-bit digests in flat arrays.
 
 An id is a duplicate if it was seen in the same partition at most `WINDOW_MINUTES` of broker time ago. Broker minutes,
-not instants, decide, so the answer does not depend on how the log was cut into batches. A digest costs 20 bytes a
-slot at a load of at most one half: about 40 to 80 bytes an id, and ids older than the window are dropped.
+not instants, decide, so the answer does not depend on how the log was cut into batches. A digest costs 16 bytes a
+slot at a load of 0.3 to 0.6: about 27 to 53 bytes an id, and ids older than the window are dropped.
 """
 
 from __future__ import annotations
@@ -19,12 +19,32 @@ WINDOW_MINUTES = 36
 Digests = npt.NDArray[np.uint64]
 """Shape (n, 2): the two halves of each 128-bit digest."""
 
-_EMPTY = np.int32(-(2**31))
+NEVER = -(2**31)
+"""Stands for the latest minute before there is any."""
+
+_Words = npt.NDArray[np.uint64]
+_Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+_MINUTE_BITS = np.uint64(16)
+_MINUTE = np.uint64(0xFFFF)
+_LAST_MINUTE = 0xFFFF
+_LOAD = 0.6
+_PART = 1 << 16
+"""Slots that are moved to a new table at a time: nothing else needs memory meanwhile."""
 
 
 def digest(organisation: str, event_id: str) -> bytes:
     """16 bytes that stand for an event id. XXH3: ids are chosen by the organisation's own clients."""
     return xxhash.xxh3_128_digest(f"{organisation}\x00{event_id}".encode("utf-8", "surrogatepass"))
+
+
+def digests_of(organisations: Sequence[str], event_ids: Sequence[str]) -> Digests:
+    """The digest of each pair."""
+    prefixes = {organisation: f"{organisation}\x00".encode() for organisation in set(organisations)}
+    if len(prefixes) == 1:
+        (prefix,) = prefixes.values()
+        return as_array([xxhash.xxh3_128_digest(prefix + event_id.encode()) for event_id in event_ids])
+    pairs = zip(organisations, event_ids, strict=True)
+    return as_array([xxhash.xxh3_128_digest(prefixes[o] + event_id.encode()) for o, event_id in pairs])
 
 
 def as_array(digests: Sequence[bytes]) -> Digests:
@@ -37,27 +57,36 @@ def from_bytes(raw: bytes) -> Digests:
 
 
 class SeenIds:
-    """Remembers digests by the latest broker minute in which they were seen."""
+    """Remembers digests by the latest broker minute in which they were seen.
+
+    A slot is two words: the digest's first half; and 48 bits of its second half above 16 for the minute, counted from
+    `_base` and never 0. So a digest is found by looking at one place in memory, and 112 bits tell it from others.
+    """
 
     def __init__(self, slots: int = 1 << 12) -> None:
+        self._base = 0
+        self._asked: tuple[Digests, npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None = None
+        """What was looked up last, since when nothing was added: mostly it is added next."""
+        self.latest_minute = NEVER
         self._allocate(slots)
-        self.latest_minute = int(_EMPTY)
 
     def __len__(self) -> int:
         return self._used
 
     @property
     def memory_bytes(self) -> int:
-        return self._high.nbytes + self._low.nbytes + self._minute.nbytes
+        return self._table.nbytes
 
     def is_duplicate(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Which digests were seen within the window before their minute, or earlier in this very sequence.
 
         `minutes` are broker minutes, one each; they never fall within a partition.
         """
-        slots, found = self._find(digests)
-        duplicate = found.copy()
-        duplicate[found] = minutes[found] - self._minute[slots[found]] <= WINDOW_MINUTES
+        slots, found = self._look_up(np.ascontiguousarray(digests[:, 0]), digests[:, 1] << _MINUTE_BITS)
+        self._asked, duplicate = (digests, slots, found), found.copy()
+        if duplicate.any():
+            seen_at = (self._table[slots[duplicate], 1] & _MINUTE).astype(np.int64) + self._base
+            duplicate[duplicate] = minutes[duplicate] - seen_at <= WINDOW_MINUTES
         halves = np.sort(digests[:, 0])
         if not (halves[1:] == halves[:-1]).any():
             return duplicate
@@ -73,59 +102,90 @@ class SeenIds:
         """Marks digests as seen; a digest seen before takes the later minute."""
         if not len(digests):
             return
+        if self.latest_minute == NEVER:
+            self._base = int(minutes.min()) - 1
         self.latest_minute = max(self.latest_minute, int(minutes.max()))
-        if 2 * (self._used + len(digests)) > len(self._minute):
+        full = (self._used + len(digests)) > _LOAD * len(self._table)
+        if full or self.latest_minute - self._base > _LAST_MINUTE:
             self._rebuild(extra=len(digests))
-        self._insert(digests, minutes)
+        low = (digests[:, 1] << _MINUTE_BITS) | (minutes - self._base).astype(np.uint64)
+        asked, self._asked = self._asked, None
+        known = asked[1:] if asked is not None and asked[0] is digests else None
+        self._insert(np.ascontiguousarray(digests[:, 0]), low, known)
 
     def _allocate(self, slots: int) -> None:
+        self._asked = None
         self._mask = np.uint64(slots - 1)
-        self._high = np.zeros(slots, dtype=np.uint64)
-        self._low = np.zeros(slots, dtype=np.uint64)
-        self._minute = np.full(slots, _EMPTY, dtype=np.int32)
+        self._table = np.zeros((slots, 2), dtype=np.uint64)
         self._used = 0
 
-    def _find(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Slot of each digest that is there, and which are there."""
-        n = len(digests)
-        slots = (digests[:, 0] & self._mask).astype(np.int64)
-        found = np.zeros(n, dtype=np.bool_)
-        searching = np.arange(n)
-        last = len(self._minute) - 1
+    def _look_up(self, high: _Words, low: _Words) -> _Places:
+        """Where each digest stands or, if it is not there, the free slot where its search ended; and which are."""
+        slots = (high & self._mask).astype(np.int64)
+        low = low >> _MINUTE_BITS
+        held = self._table[slots]
+        found = (held[:, 0] == high) & ((held[:, 1] >> _MINUTE_BITS) == low) & (held[:, 1] != 0)
+        searching = np.flatnonzero(~found & (held[:, 1] != 0))
+        last = len(self._table) - 1
         while len(searching):
-            at = slots[searching]
-            occupied = self._minute[at] != _EMPTY
-            equal = occupied & (self._high[at] == digests[searching, 0]) & (self._low[at] == digests[searching, 1])
+            at = (slots[searching] + 1) & last
+            slots[searching] = at
+            held = self._table[at]
+            occupied = held[:, 1] != 0
+            equal = (held[:, 0] == high[searching]) & ((held[:, 1] >> _MINUTE_BITS) == low[searching]) & occupied
             found[searching[equal]] = True
             searching = searching[occupied & ~equal]
-            slots[searching] = (slots[searching] + 1) & last
         return slots, found
 
-    def _insert(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> None:
-        pending = np.arange(len(digests))
-        while len(pending):
-            slots, found = self._find(digests[pending])
-            known = slots[found]
-            np.maximum.at(self._minute, known, minutes[pending[found]])
+    def _insert(self, high: _Words, low: _Words, places: _Places | None = None) -> None:
+        """`low` with minutes. Words of one digest differ in their minutes only, so the later one is the larger."""
+        while len(high):
+            slots, found = self._look_up(high, low) if places is None else places
+            places = None
+            if found.any():
+                np.maximum.at(self._table[:, 1], slots[found], low[found])
+                high, low, slots = high[~found], low[~found], slots[~found]
             # Several new digests may want one free slot: the last write wins, the others search on.
-            new = pending[~found]
-            wanted = slots[~found]
-            self._high[wanted] = digests[new, 0]
-            self._low[wanted] = digests[new, 1]
-            self._minute[wanted] = minutes[new]
-            won = (self._high[wanted] == digests[new, 0]) & (self._low[wanted] == digests[new, 1])
-            self._used += len(np.unique(wanted))
-            losers = new[~won]
-            # A digest that stands twice among the new ones has won through its twin: keep the later minute.
-            np.maximum.at(self._minute, wanted[won], minutes[new[won]])
-            pending = losers
+            self._table[slots, 0] = high
+            self._table[slots, 1] = low
+            self._used += _distinct(slots)
+            held = self._table[slots]
+            # Who stands twice among the new ones may have won through its twin: then it is found in the next round.
+            lost = (held[:, 0] != high) | (held[:, 1] != low)
+            high, low = high[lost], low[lost]
+
+    def _place(self, high: _Words, low: _Words) -> None:
+        """`_insert` of what is not there, each once."""
+        self._used += len(high)
+        slots, last = (high & self._mask).astype(np.int64), len(self._table) - 1
+        while len(high):
+            free = self._table[slots, 1] == 0
+            wanted = slots[free]
+            self._table[wanted, 0] = high[free]
+            self._table[wanted, 1] = low[free]
+            # Several may have wanted one slot: the last write won.
+            held = self._table[slots]
+            lost = (held[:, 0] != high) | (held[:, 1] != low)
+            high, low, slots = high[lost], low[lost], (slots[lost] + 1) & last
 
     def _rebuild(self, extra: int) -> None:
         """Drops what left the window, and grows if what stays needs it."""
-        live = self._minute >= self.latest_minute - WINDOW_MINUTES
-        high, low, minute = self._high[live], self._low[live], self._minute[live]
+        old = self._table
+        oldest = max(self.latest_minute - WINDOW_MINUTES, self._base + 1)
+        threshold = np.uint64(oldest - self._base)
+        parts = range(0, len(old), _PART)
+        live = sum(int(np.count_nonzero((old[i : i + _PART, 1] & _MINUTE) >= threshold)) for i in parts)
         slots = 1 << 12
-        while slots < 4 * (len(minute) + extra):
+        while _LOAD * slots < 1.25 * (live + extra):
             slots *= 2
         self._allocate(slots)
-        self._insert(np.stack([high, low], axis=1), minute)
+        shift = np.uint64(oldest - 1 - self._base)
+        self._base = oldest - 1
+        for i in parts:
+            part = old[i : i + _PART]
+            part = part[(part[:, 1] & _MINUTE) >= threshold]
+            self._place(np.ascontiguousarray(part[:, 0]), part[:, 1] - shift)
+
+
+def _distinct(slots: npt.NDArray[np.int64]) -> int:
+    return int(np.count_nonzero(np.diff(np.sort(slots)))) + bool(len(slots))

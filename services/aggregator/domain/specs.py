@@ -9,8 +9,11 @@ from services.aggregator.domain.filters import Filter, parse_filter
 from services.aggregator.domain.paths import Path, parse_path
 from shared.definition_error import DefinitionError
 
-COMMON = {"type", "description", "group_by"}
+COMMON = {"type", "description", "group_by", "max_groups"}
 """What a definition of any type may hold."""
+
+DEFAULT_MAX_GROUPS, MOST_GROUPS = 1_000, 10_000
+"""Groups that a shard counts under their own name in a day; further ones are "other"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ def parse_group_by(spec: object) -> tuple[Path, ...]:
     if not isinstance(spec, list | tuple) or len(spec) > 5:
         raise DefinitionError("spec.group_by", "must be a list of at most 5 paths")
     return tuple(parse_path(path, f"spec.group_by[{i}]") for i, path in enumerate(spec))
+
+
+def parse_max_groups(spec: Mapping[str, object]) -> int:
+    most = spec.get("max_groups", DEFAULT_MAX_GROUPS)
+    if type(most) is not int or not 1 <= most <= MOST_GROUPS:
+        raise DefinitionError("spec.max_groups", f"must be an integer from 1 to {MOST_GROUPS}")
+    return most
 
 
 def parse_aggregations(

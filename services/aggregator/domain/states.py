@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, Self
 
-from shared.statistics import sketch
+from shared.statistics import distinct, sketch
 
 
 class State(Protocol):
@@ -13,33 +13,80 @@ class State(Protocol):
         """Adds what the other holds, in place."""
 
     def encode(self) -> bytes:
-        """Canonical: a function of the contents alone."""
+        """Canonical: a function of the contents alone. The first byte names the kind and its parameters."""
+
+
+class Histogram:
+    """Counts by logarithmic bucket (`shared.statistics.sketch`), for percentiles.
+
+    Kept as columns, ascending buckets and the number of values in each, until somebody asks for counts.
+    """
+
+    __slots__ = ("_columns", "_counts")
+
+    def __init__(self, counts: sketch.Counts | None = None) -> None:
+        self._columns: sketch.Columns | None = None
+        self._counts: sketch.Counts = counts or {}
+
+    @classmethod
+    def of(cls, columns: sketch.Columns) -> Histogram:
+        histogram = cls()
+        histogram._columns = columns
+        return histogram
+
+    def __deepcopy__(self, memo: object) -> Histogram:
+        """Columns are never changed, only replaced."""
+        return Histogram(dict(self._counts)) if self._columns is None else Histogram.of(self._columns)
+
+    @property
+    def counts(self) -> sketch.Counts:
+        """May be changed."""
+        if self._columns is not None:
+            buckets, sizes = self._columns
+            self._counts, self._columns = dict(zip(buckets.tolist(), sizes.tolist(), strict=True)), None
+        return self._counts
+
+    def merge(self, other: Self) -> None:
+        if self._columns is not None and other._columns is not None:
+            self._columns = sketch.joined(self._columns, other._columns)
+        else:
+            sketch.merge(self.counts, other.counts)
+
+    def encode(self) -> bytes:
+        return sketch.encode(self._counts) if self._columns is None else sketch.encode_columns(self._columns)
 
 
 @dataclass(slots=True)
-class Histogram:
-    """Counts by logarithmic bucket (`shared.statistics.sketch`), for percentiles."""
+class DistinctSet:
+    """Which values there were (`shared.statistics.distinct`), for counts of different ones."""
 
-    counts: sketch.Counts = field(default_factory=dict)
+    values: distinct.Distinct
 
     def merge(self, other: Self) -> None:
-        sketch.merge(self.counts, other.counts)
+        self.values = self.values.union(other.values)
 
     def encode(self) -> bytes:
-        return sketch.encode(self.counts)
+        return self.values.encode()
 
 
-AnyState = Histogram
+AnyState = Histogram | DistinctSet
 
 
 def decode(raw: bytes) -> AnyState | None:
     """The state behind stored bytes; None of none."""
-    return Histogram(sketch.decode(raw)) if raw else None
+    if distinct.is_encoded(raw):
+        return DistinctSet(distinct.Distinct.decode(raw))
+    return Histogram.of(sketch.decode_columns(raw)) if raw else None
 
 
 def merged(a: AnyState | None, b: AnyState | None) -> AnyState | None:
-    """Both together. May change and return `a`."""
+    """Both together, which are of one kind. May change and return `a`."""
     if a is None or b is None:
         return b if a is None else a
-    a.merge(b)
+    if isinstance(a, DistinctSet):
+        assert isinstance(b, DistinctSet), "a series has states of one kind"
+        a.merge(b)
+    else:
+        assert isinstance(b, Histogram), "a series has states of one kind"
+        a.merge(b)
     return a

@@ -15,14 +15,16 @@ async def count_series(
 ) -> None:
     if not counters:
         return
-    rows = sorted((ids.window(s), c.counted, c.late, c.duplicates, c.invalid) for s, c in counters.items())
+    rows = sorted(
+        (ids.window(s), c.counted, c.late, c.duplicates, c.invalid, c.overflow) for s, c in counters.items()
+    )
     await connection.execute(
-        "INSERT INTO series_counters AS c (series_id, shard, counted, late, duplicates, invalid) "
-        "SELECT s, $1, a, b, d, e "
-        "FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS x (s, a, b, d, e) "
+        "INSERT INTO series_counters AS c (series_id, shard, counted, late, duplicates, invalid, overflow) "
+        "SELECT s, $1, a, b, d, e, f FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], "
+        "$7::bigint[]) AS x (s, a, b, d, e, f) "
         "ON CONFLICT (series_id, shard) DO UPDATE SET counted = c.counted + excluded.counted, "
         "late = c.late + excluded.late, duplicates = c.duplicates + excluded.duplicates, "
-        "invalid = c.invalid + excluded.invalid",
+        "invalid = c.invalid + excluded.invalid, overflow = c.overflow + excluded.overflow",
         shard,
         *(list(column) for column in zip(*rows, strict=True)),
     )

@@ -67,7 +67,8 @@ async def advance_shard(connection: Connection, row: ShardRow, *, dead_letters: 
     """Moves the cursor to `row`; `dead_letters` more records held no event."""
     await connection.execute(
         "UPDATE shards SET next_offset = $2, watermark = $3, rolled_through = $4, last_timestamp = $5, "
-        "last_digest = $6, dead_letters = dead_letters + $7, revision = $8, updated_at = now() WHERE shard = $1",
+        "last_digest = $6, dead_letters = dead_letters + $7, revision = $8, clock = greatest(clock, $3), "
+        "updated_at = now() WHERE shard = $1",
         row.shard,
         row.next_offset,
         row.watermark,

@@ -1,6 +1,6 @@
 """The sink's rule: one Postgres transaction a batch applies its deltas and moves the shard's cursor.
 
-    lock the shard's row → compare its cursor → journeys → windows, streaks → units → ids → move the cursor → COMMIT
+    lock the shard's row → compare its cursor → facts → windows, streaks → units → ids → move the cursor → COMMIT
 
 Before COMMIT nothing happened, after it the cursor says so; a writer that lost its partition finds the cursor moved.
 """
@@ -13,8 +13,10 @@ import numpy as np
 
 from services.aggregator.domain.batch import Batch, Verdicts
 from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.known import Learned
 from services.aggregator.domain.seen import digest
-from services.aggregator.store import counters, experiments, journeys, shards, streaks, windows
+from services.aggregator.store import backfills, counters, experiments, facts, groups, links, shards, streaks, windows
+from services.aggregator.store.amendments import count_amendments
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, next_revision
@@ -39,6 +41,8 @@ class Applied:
     windows: list[WindowState] = field(default_factory=list)
     totals: list[TotalsState] = field(default_factory=list)
     streaks: list[StreakState] = field(default_factory=list)
+    learned: Learned = field(default_factory=dict)
+    """What is now known of units: true once the transaction is committed."""
 
 
 async def apply_batch(
@@ -52,7 +56,7 @@ async def apply_batch(
     *,
     now: int,
 ) -> Applied:
-    """Deadlines pass at the watermark after the batch, also those of journeys that are no longer defined.
+    """Deadlines pass at the watermark after the batch, also those of metrics that are no longer defined.
 
     Raises CursorMovedError, what `shared.postgres.RETRYABLE` lists, or crashes.
     """
@@ -60,22 +64,33 @@ async def apply_batch(
     async with pool.acquire() as connection:
         await ids.register_units(connection, experiments.unit_series(deltas))
         async with connection.transaction():
-            present = await _lock(connection, row)
+            present = await lock_cursor(connection, row)
             revision = next_revision(present, now)
             # Not what we remember: maintenance may have rolled on.
             rolled_before = present.rolled_through
             rolled_through = max(rolled_before, windows.closed_through(verdicts.watermark))
             await counters.note_starts(connection, shard, batch.first_offset, new_series)
-            moved = await journeys.apply_journeys(connection, shard, deltas.journeys, verdicts.watermark, ids)
-            if moved:
-                await _commit_durably(connection)
-            added = [*deltas.windows, *moved]
+            of_units = await facts.apply_facts(
+                connection,
+                shard,
+                deltas.facts,
+                verdicts.watermark,
+                ids,
+                forgetting=bool(deltas.facts) and not await backfills.any_runs(connection),
+            )
+            if of_units.windows:
+                await commit_durably(connection)
+            added = [*deltas.windows, *of_units.windows]
             changed_windows = await windows.apply_windows(connection, shard, revision, added, ids)
             await windows.amend_rolls(connection, shard, added, rolled_before, ids)
             if rolled_through > rolled_before:
                 await windows.roll_up(connection, shard, rolled_before, rolled_through)
             changed_streaks = await streaks.apply_streaks(connection, shard, revision, deltas.streaks, ids)
-            changed_totals = await experiments.apply_units(connection, shard, revision, deltas, ids)
+            changed_totals, moved_values = await experiments.apply_units(connection, shard, revision, deltas, ids)
+            if moved_values:
+                await commit_durably(connection)
+            await links.store_links(connection, deltas.links)
+            await groups.store_groups(connection, shard, deltas.groups, ids)
             await counters.count_series(connection, shard, deltas.counters, ids)
             await counters.count_organisations(connection, shard, deltas.organisations)
             await shards.store_digests(connection, shard, batch.first_offset, digests_by_minute(batch, verdicts))
@@ -90,8 +105,9 @@ async def apply_batch(
                 published_revision=row.published_revision,
                 revision=revision,
             )
+            await count_amendments(connection, shard, added, ids)
             await shards.advance_shard(connection, after, dead_letters=len(batch.rejected))
-    return Applied(after, changed_windows, changed_totals, changed_streaks)
+    return Applied(after, changed_windows, changed_totals, changed_streaks, of_units.learned)
 
 
 async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: SeriesIds, *, now: int) -> Applied | None:
@@ -101,28 +117,32 @@ async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: Serie
     """
     shard = row.shard
     async with pool.acquire() as connection:
-        if not await journeys.has_due(connection, shard, due_before):
+        if not await facts.has_due(connection, shard, due_before):
             return None
         async with connection.transaction():
-            present = await _lock(connection, row)
+            present = await lock_cursor(connection, row)
             revision = next_revision(present, now)
-            moved = await journeys.apply_journeys(connection, shard, [], due_before, ids)
-            await _commit_durably(connection)
+            moved = (await facts.apply_facts(connection, shard, [], due_before, ids)).windows
+            await commit_durably(connection)
             changed = await windows.apply_windows(connection, shard, revision, moved, ids)
             await windows.amend_rolls(connection, shard, moved, present.rolled_through, ids)
+            await count_amendments(connection, shard, moved, ids)
             await shards.advance_revision(connection, shard, revision)
     return Applied(replace(present, revision=revision), changed)
 
 
-async def _lock(connection: Connection, row: ShardRow) -> ShardRow:
-    """Also refused where only the revision is another: what others changed is not ours to count as published."""
+async def lock_cursor(connection: Connection, row: ShardRow) -> ShardRow:
+    """The shard's row, locked. Raises CursorMovedError.
+
+    Also refused where only the revision is another: what others changed is not ours to count as published.
+    """
     present = await shards.lock_shard(connection, row.shard)
     if present is None or (present.next_offset, present.revision) != (row.next_offset, row.revision):
         raise CursorMovedError(present)
     return present
 
 
-async def _commit_durably(connection: Connection) -> None:
+async def commit_durably(connection: Connection) -> None:
     """For what is no function of the shard's log alone, as two shards may move a journey in either order.
 
     After a crash that took it back it could be done by another shard, and who was told of both would count both.
@@ -132,6 +152,9 @@ async def _commit_durably(connection: Connection) -> None:
 
 def digests_by_minute(batch: Batch, verdicts: Verdicts) -> dict[int, bytes]:
     """The batch's id digests, 16 bytes each, by broker minute."""
+    minutes = verdicts.minutes
+    if len(minutes) and minutes.min() == minutes.max():
+        return {int(minutes[0]): np.ascontiguousarray(batch.digests).tobytes()}
     return {
         int(minute): np.ascontiguousarray(batch.digests[verdicts.minutes == minute]).tobytes()
         for minute in np.unique(verdicts.minutes)

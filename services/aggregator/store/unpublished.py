@@ -7,7 +7,7 @@ from typing import Any
 
 from services.aggregator.domain.kinds.streak import Run
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
-from services.aggregator.store.experiments import TotalsState
+from services.aggregator.store.experiments import TotalsState, totals_state
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.streaks import StreakState
 from services.aggregator.store.transaction import Applied
@@ -20,16 +20,17 @@ _WINDOWS = """
            (extract(epoch FROM w.minute) * 1000000)::bigint, w.group_key, w.n, w.sum, w.sum_squares,
            w.min, w.max, w.sketch
     FROM window_minutes w JOIN window_series s ON s.id = w.series_id
-    WHERE w.shard = $1
+    WHERE w.shard = $1 AND s.backfill_id IS NULL
 """
 _STREAKS = """
     SELECT s.organisation, s.metric, s.version, s.component, s.scale, t.group_key, t.latest_success, t.failures, t.n
     FROM streaks t JOIN window_series s ON s.id = t.series_id
-    WHERE t.shard = $1
+    WHERE t.shard = $1 AND s.backfill_id IS NULL
 """
 _TOTALS = """
-    SELECT s.organisation, s.experiment, s.metric, s.version, s.component, s.scale,
-           t.variant, t.observations, t.min, t.max, t.units, t.unit_sum, t.unit_sum_squares
+    SELECT s.organisation, s.experiment, s.metric, s.version, s.component, s.scale, s.part,
+           t.variant, t.observations, t.min, t.max, t.units, t.unit_sum, t.unit_sum_squares, t.conflicted,
+           t.sum, t.sum_squares, t.other_sum, t.other_sum_squares, t.cross_sum, t.state
     FROM experiment_totals t JOIN experiment_series s ON s.id = t.series_id
     WHERE t.shard = $1
 """
@@ -85,5 +86,4 @@ def _streak(row: Any) -> StreakState:
 
 
 def _totals(row: Any) -> TotalsState:
-    *names, variant, n, low, high, units, total, squares = row
-    return TotalsState(UnitSeries(*names), variant, n, low, high, units, int(total), int(squares))
+    return totals_state(UnitSeries(*row[:7]), row[7:])

@@ -59,6 +59,8 @@ class MetricShape:
     """Ratios: whether the numerator adds values (else it counts events)."""
     sums_denominator: bool
     sketched: bool
+    shares: tuple[str, ...] = ()
+    """Values: the shares under a limit that are counted, as aggregations name them."""
     length: int = 20
     """Streaks: how many failures a shard keeps."""
 
@@ -79,6 +81,7 @@ def shape_of(version: int, spec: Mapping[str, Any]) -> MetricShape:
     aggregations = spec.get("aggregations") or ()
     scale = spec.get("scale", 6)
     length = spec.get("length")
+    names = [str(a) for a in ([aggregations] if isinstance(aggregations, str) else aggregations)]
     return MetricShape(
         version=version,
         type=str(spec.get("type")),
@@ -86,10 +89,8 @@ def shape_of(version: int, spec: Mapping[str, Any]) -> MetricShape:
         group_by=tuple(map(str, [group_by] if isinstance(group_by, str) else group_by)),
         sums_numerator=_has_value(spec.get("numerator")),
         sums_denominator=_has_value(spec.get("denominator")),
-        sketched=any(
-            percentile_of(str(a)) is not None
-            for a in ([aggregations] if isinstance(aggregations, str) else aggregations)
-        ),
+        sketched=any(percentile_of(name) is not None for name in names),
+        shares=tuple(name for name in names if is_share(name)),
         length=length if type(length) is int and length > 0 else 20,
     )
 
@@ -105,6 +106,8 @@ def aggregation_of(shape: MetricShape, wanted: str | None) -> str | Unreadable:
         return name
     if shape.type == "value" and percentile_of(name) is not None:
         return name if shape.sketched else Unreadable.NO_HISTOGRAM
+    if shape.type == "value" and name in shape.shares:
+        return name
     return Unreadable.AGGREGATION
 
 
@@ -113,6 +116,11 @@ def percentile_of(aggregation: str) -> float | None:
     match = _PERCENTILE.fullmatch(aggregation)
     share = float(f"{match[1]}e-2") if match else 0.0
     return share if 0 < share < 1 else None
+
+
+def is_share(aggregation: str) -> bool:
+    """`share<=300000`: the aggregator counts 1 or 0 for each value, in rows of their own."""
+    return aggregation.startswith("share")
 
 
 def needs_sketch(aggregation: str) -> bool:
@@ -127,7 +135,7 @@ def read(shape: MetricShape, aggregation: str, parts: Mapping[str, Totals]) -> V
         return _journey(shape, aggregation, parts)
     if shape.type == "ratio":
         return _ratio(shape, aggregation, parts)
-    totals = parts.get("value", _NOTHING)
+    totals = parts.get("share" if is_share(aggregation) else "value", _NOTHING)
     if aggregation == "count":
         return Value(Decimal(totals.n) if totals.n > 0 else None, totals.n)
     if totals.n <= 0:
@@ -141,7 +149,7 @@ _NOTHING = Totals()
 def _of_values(shape: MetricShape, aggregation: str, totals: Totals) -> Decimal | None:
     if aggregation == "sum":
         return Decimal(totals.sum).scaleb(-shape.scale)
-    if aggregation == "avg":
+    if aggregation == "avg" or is_share(aggregation):
         return Decimal(totals.sum).scaleb(-shape.scale) / totals.n
     if aggregation in ("min", "max"):
         extreme = totals.min if aggregation == "min" else totals.max

@@ -16,6 +16,7 @@ from services.alerting.domain.metric import (
     Unreadable,
     Value,
     aggregation_of,
+    is_share,
     needs_sketch,
     read,
 )
@@ -81,6 +82,12 @@ class RuleWatch:
             if part != "outcome" or not raw or raw[0] is None:
                 return None
             part, raw = raw[0], raw[1:]
+        elif self._shape.type == "value" and is_share(self._aggregation):
+            if part != "share" or not raw or raw[0] != self._aggregation:
+                return None
+            raw = raw[1:]
+        elif self._shape.type == "value" and part != "value":
+            return None
         group = self._selected(raw)
         if group is None:
             return None

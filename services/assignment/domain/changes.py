@@ -19,6 +19,7 @@ class Patch:
     description: str | None = None
     unit: messages.UnitKind | None = None
     metrics: tuple[str, ...] | None = None
+    segments: tuple[str, ...] | None = None
     plan: Shares | None = None
     stratify_by: str | None = None
     strata: tuple[Stratum, ...] | None = None
@@ -72,6 +73,7 @@ def with_patch(definition: Definition, patch: Patch) -> Definition | Refused:
         changed,
         unit=definition.unit if patch.unit is None else patch.unit,
         metrics=definition.metrics if patch.metrics is None else patch.metrics,
+        segments=definition.segments if patch.segments is None else patch.segments,
         strata=definition.strata if patch.strata is None else patch.strata,
         stratify_by=definition.stratify_by if patch.stratify_by is None else patch.stratify_by,
     )
@@ -114,6 +116,7 @@ def with_spec(existing: Definition, wanted: Definition) -> Definition | Refused:
         unit=wanted.unit,
         salt=wanted.salt,
         metrics=wanted.metrics,
+        segments=wanted.segments,
         stratify_by=wanted.stratify_by,
         strata=wanted.strata,
         variants=tuple(replace(v, id=ids.get(v.name.casefold())) for v in wanted.variants),
@@ -130,7 +133,7 @@ def _checked(before: Definition, changed: Definition) -> Definition | Refused:
         return fault
     if before.status is Status.DRAFT:
         return changed
-    for name in ("unit", "salt", "stratify_by"):
+    for name in ("unit", "salt", "stratify_by", "segments"):
         if getattr(before, name) != getattr(changed, name):
             return Refused(Refusal.FIXED_ONCE_STARTED, f"{name} is fixed once an experiment has started")
     if [(v.name, v.type) for v in before.variants] != [(v.name, v.type) for v in changed.variants]:

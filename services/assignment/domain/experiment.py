@@ -59,6 +59,8 @@ class Definition:
     description: str = ""
     unit: messages.UnitKind = "user"
     metrics: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    """Paths into an exposure, by whose values results can be cut."""
     plan: Shares | None = None
     """The split that was announced at creation (`traffic_split`), which the variants must keep to."""
     stratify_by: str | None = None
@@ -111,6 +113,7 @@ def to_message(definition: Definition) -> messages.Experiment:
             for v in definition.variants
         ),
         metrics=definition.metrics,
+        segments=definition.segments,
         stratify_by=definition.stratify_by,
         strata=present.strata if present else (),
         earlier=definition.allocations[:-1],

@@ -25,9 +25,10 @@ class Ids:
     job: str | None = None
 
     def of_kind(self, kind: UnitKind) -> str | None:
+        """A visitor without user id takes part in an experiment by user under its anonymous id."""
         match kind:
             case "user":
-                return self.user
+                return self.anonymous if self.user is None else self.user
             case "session":
                 return self.session
             case "job":

@@ -8,10 +8,11 @@ from typing import Any
 
 from hypothesis import settings
 
-from services.aggregator.domain.batch import Batch, Record, Verdicts, judge, read_batch
+from services.aggregator.domain.batch import Batch, Verdicts, judge, read_batch
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.metrics import Definition, parse_definition
 from services.aggregator.domain.plan import Plan, make_plan
+from services.aggregator.domain.records import Record
 from services.aggregator.domain.seen import SeenIds
 from shared.messages import Experiment, UnitKind, Variant
 

@@ -6,50 +6,51 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from itertools import pairwise
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.aggregator.domain.attribution import (
     TOLERANCE,
-    Attribution,
-    TotalsDelta,
-    UnitKey,
+    UNEXPOSED,
+    Change,
+    Given,
+    Role,
+    RowDelta,
     UnitState,
-    UnitSum,
     Waiting,
-    attribute,
-    counts_from,
     earliest,
+    give,
+    role_of,
 )
-from services.aggregator.domain.deltas import Exposure, UnitlessResult, UnitValues
+from services.aggregator.domain.deltas import Exposure
+from services.aggregator.domain.kinds.by_unit import ByUnit
 from services.aggregator.domain.plan import UnitSeries, exposure_series
-from shared.clock import SECOND
-from tests.unit.aggregator.builders import NOW, bounded
+from shared.clock import DAY, SECOND
+from tests.unit.aggregator.builders import NOW
 
 EXPOSED = exposure_series("acme", "x")
 REVENUE = UnitSeries("acme", "x", "revenue", 1, "value", 6)
+COVARIATE = UnitSeries("acme", "x", "history", 1, "value", 6, by_unit=ByUnit(covariate_days=2))
 
 
 def exposure(unit: str, variant: str, seconds: int = 0) -> Exposure:
     return Exposure(EXPOSED, unit, variant, NOW + seconds * SECOND)
 
 
-def value(unit: str, amount: int, micros: int = 0) -> UnitValues:
-    return UnitValues(REVENUE, EXPOSED, [unit], [NOW + micros], [amount])
+def value(amount: int = 7, micros: int = 0, series: UnitSeries = REVENUE) -> Waiting:
+    return Waiting(EXPOSED, "u", series, NOW + micros, amount)
 
 
-def state(
-    variant: str | None = "a", first: int | None = NOW, *, conflicted: bool = False
-) -> dict[UnitKey, UnitState]:
-    return {(EXPOSED, "u"): UnitState(variant, first, conflicted)}
+def given_to(state: UnitState, *values: Waiting) -> Given:
+    return give(values, [], {(EXPOSED, "u"): state}, {})
 
 
-UNEXPOSED = state(None, None)
+def taken_over(before: UnitState, after: UnitState, *values: Waiting) -> Given:
+    change = Change((EXPOSED, "u"), before, after)
+    return give([], values, {}, {change.key: change})
+
+
+def exposed(micros: int = 0, variant: str = "a", *, conflicted: bool = False) -> UnitState:
+    return UnitState(variant, NOW + micros, conflicted)
 
 
 def test_the_earliest_exposure_of_a_batch_decides_whatever_their_order() -> None:
@@ -69,6 +70,12 @@ def test_of_two_variants_at_one_time_the_lesser_name_is_kept() -> None:
         assert earliest([exposure("u", v) for v in order]) == {(EXPOSED, "u"): UnitState("a", NOW, True)}
 
 
+def test_of_two_exposures_at_one_time_the_lesser_context_is_kept() -> None:
+    said = [Exposure(EXPOSED, "u", "a", NOW, context) for context in ('{"net":"wifi"}', '{"net":"4g"}')]
+    for order in (said, said[::-1]):
+        assert earliest(order) == {(EXPOSED, "u"): UnitState("a", NOW, False, '{"net":"4g"}')}
+
+
 def test_units_and_experiments_are_kept_apart() -> None:
     elsewhere = Exposure(exposure_series("acme", "y"), "u", "b", NOW)
     assert len(earliest([exposure("u", "a"), exposure("v", "b"), elsewhere])) == 3
@@ -76,140 +83,68 @@ def test_units_and_experiments_are_kept_apart() -> None:
 
 
 def test_a_unit_counts_from_its_exposure_on_with_the_tolerance_of_clocks() -> None:
-    assert counts_from(UnitState("a", NOW, False)) == NOW - TOLERANCE
-    assert counts_from(UnitState(None, None, False)) is None
+    assert exposed().counts_from == NOW - TOLERANCE
+    assert UNEXPOSED.counts_from is None
 
 
 def test_a_value_of_an_exposed_unit_counts() -> None:
-    found = attribute([value("u", 7, SECOND)], [], [], state())
-    assert found.sums == {(REVENUE, "u"): UnitSum(1, 7)}
-    assert found.variants == {(REVENUE, "u"): "a"}
-    assert found.totals == {(REVENUE, "a"): TotalsDelta(observations=1, sum=7, min=7, max=7)}
+    found = given_to(exposed(), value(7, SECOND), value(-2))
+    assert found.rows == {(REVENUE, "u"): RowDelta(2, 5)}
+    assert found.observed == {(REVENUE, "a"): [7, -2]}
     assert found.waiting == []
 
 
 @pytest.mark.parametrize(("before", "counts"), [(0, True), (TOLERANCE, True), (TOLERANCE + 1, False)])
 def test_a_value_shortly_before_the_exposure_is_within_tolerance(before: int, counts: bool) -> None:
-    found = attribute([value("u", 7, -before)], [], [], state())
-    assert bool(found.sums) is counts
+    found = given_to(exposed(), value(7, -before))
+    assert bool(found.rows) is counts
     assert bool(found.waiting) is not counts
 
 
 def test_a_value_before_any_exposure_waits() -> None:
-    found = attribute([value("u", 7)], [], [], UNEXPOSED)
-    assert found.waiting == [Waiting(EXPOSED, "u", REVENUE, NOW, 7)]
-    assert (found.sums, found.totals) == ({}, {})
+    found = given_to(UNEXPOSED, value())
+    assert found.waiting == [value()]
+    assert (found.rows, found.observed) == ({}, {})
 
 
 def test_an_exposure_takes_over_what_waited() -> None:
-    waited = Waiting(EXPOSED, "u", REVENUE, NOW, 7)
-    found = attribute([value("u", -2)], [waited], [], state())
-    assert found.sums == {(REVENUE, "u"): UnitSum(2, 5)}
-    assert found.totals == {(REVENUE, "a"): TotalsDelta(observations=2, sum=5, min=-2, max=7)}
+    found = taken_over(UNEXPOSED, exposed(), value(7), value(3, -TOLERANCE - 1))
+    assert found.rows == {(REVENUE, "u"): RowDelta(1, 7)}
+    assert found.observed == {(REVENUE, "a"): [7]}
+    assert found.waiting == [], "what goes on waiting is where it was"
 
 
-def test_a_conflicted_unit_is_marked_so_that_its_sums_stay_out() -> None:
-    found = attribute([value("u", 7)], [], [], state(conflicted=True))
-    assert found.conflicted == {(REVENUE, "u")}
+def test_both_sides_of_a_ratio_share_a_row() -> None:
+    top, bottom = (UnitSeries("acme", "x", "rate", 1, side, 6) for side in ("numerator", "denominator"))
+    found = given_to(exposed(), value(7, series=top), value(3, series=bottom), value(4, series=bottom))
+    assert found.rows == {(top, "u"): RowDelta(1, 7, 2, 7)}
+    assert found.observed == {(top, "a"): [7], (bottom, "a"): [3, 4]}
 
 
-def test_a_result_without_unit_is_an_observation_of_its_variant() -> None:
-    results = [UnitlessResult(REVENUE, "b", 3), UnitlessResult(REVENUE, "b", -4)]
-    found = attribute([], [], results, {})
-    assert found.totals == {(REVENUE, "b"): TotalsDelta(observations=2, sum=-1, min=-4, max=3)}
-    assert found.sums == {}
-
-
-class Tables:
-    """Unit rows, waiting values and variants' totals as the store keeps them, in dictionaries."""
-
-    def __init__(self) -> None:
-        self.units: dict[str, UnitState] = {}
-        self.waiting: list[Waiting] = []
-        self.sums: dict[str, UnitSum] = defaultdict(UnitSum)
-        self.totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-
-    def apply(self, exposures: Sequence[Exposure], values: Sequence[UnitValues]) -> None:
-        newly_conflicted = []
-        for (_, unit), new in earliest(exposures).items():
-            old = self.units.get(unit)
-            self.units[unit] = merged(old, new)
-            if old is not None and self.units[unit].conflicted and not old.conflicted:
-                newly_conflicted.append((unit, old.variant))
-        counted = {u: counts_from(s) for u, s in self.units.items()}
-        moved = [w for w in self.waiting if (start := counted.get(w.unit)) is not None and w.time >= start]
-        self.waiting = [w for w in self.waiting if w not in moved]
-        touched = {u for column in values for u in column.units} | self.units.keys()
-        states = {(EXPOSED, u): self.units.get(u, UnitState(None, None, False)) for u in touched}
-        found = attribute(values, moved, [], states)
-        self.waiting += found.waiting
-        for unit, variant in newly_conflicted:
-            if unit in self.sums:
-                self._give(str(variant), -1, -self.sums[unit].sum, -(self.sums[unit].sum ** 2))
-        self._add(found)
-
-    def _add(self, found: Attribution) -> None:
-        for (series, unit), more in found.sums.items():
-            before = self.sums[unit].sum
-            first = unit not in self.sums or not self.sums[unit].n
-            self.sums[unit].n += more.n
-            self.sums[unit].sum += more.sum
-            if (series, unit) not in found.conflicted:
-                after = self.sums[unit].sum
-                self._give(found.variants[series, unit], int(first), after - before, after**2 - before**2)
-
-    def _give(self, variant: str, units: int, total: int, squares: int) -> None:
-        self.totals[variant] = [a + b for a, b in zip(self.totals[variant], (units, total, squares), strict=True)]
-
-
-def merged(old: UnitState | None, new: UnitState) -> UnitState:
-    if old is None:
-        return new
-    assert old.first_exposure is not None
-    assert old.variant is not None
-    assert new.first_exposure is not None
-    assert new.variant is not None
-    first, variant = min((old.first_exposure, old.variant), (new.first_exposure, new.variant))
-    return UnitState(variant, first, old.conflicted or new.conflicted or old.variant != new.variant)
-
-
-def truth(exposures: Sequence[Exposure], values: Sequence[UnitValues]) -> dict[str, list[int]]:
-    """Once everything is known: units seen in one variant only, with what they gave from their first exposure on."""
-    totals: dict[str, list[int]] = {}
-    for unit in {e.unit for e in exposures}:
-        mine = [e for e in exposures if e.unit == unit]
-        if len({e.variant for e in mine}) > 1:
-            continue
-        start = min(e.time for e in mine) - 5_000_000
-        given = [v.values[0] for v in values if v.units[0] == unit and v.times[0] >= start]
-        if given:
-            of_variant = totals.setdefault(mine[0].variant, [0, 0, 0])
-            of_variant[0] += 1
-            of_variant[1] += sum(given)
-            of_variant[2] += sum(given) ** 2
-    return totals
-
-
-units = st.sampled_from(["u", "v", "w"])
-seconds = st.sampled_from([-20, -6, -5, -1, 0, 0, 1, 5, 30])
-arrivals = st.lists(
-    st.one_of(
-        st.builds(exposure, units, st.sampled_from(["a", "a", "a", "b"]), seconds),
-        st.builds(lambda u, amount, s: value(u, amount, s * SECOND), units, st.integers(-9, 9), seconds),
-    ),
-    max_size=14,
+@pytest.mark.parametrize(
+    ("before", "role"),
+    [
+        (TOLERANCE, Role.COUNTS),
+        (TOLERANCE + 1, Role.COVARIATE),
+        (2 * DAY, Role.COVARIATE),
+        (2 * DAY + 1, Role.WAITS),
+    ],
 )
+def test_what_a_unit_did_in_the_days_before_its_exposure_is_its_covariate(before: int, role: Role) -> None:
+    assert role_of(value(7, -before, COVARIATE), exposed()) is role
+    assert role_of(value(7, -before, COVARIATE), UNEXPOSED) is Role.WAITS
+    assert role_of(value(7, -TOLERANCE - 1), exposed()) is Role.WAITS, "it keeps none"
 
 
-@bounded
-@given(arrivals, st.lists(st.integers(1, 13), max_size=5))
-def test_any_order_and_any_cut_end_at_the_same_totals(arriving: list[Exposure | UnitValues], cuts: list[int]) -> None:
-    tables = Tables()
-    edges = [0, *sorted(set(cuts)), len(arriving)]
-    for start, stop in pairwise(edges):
-        part = arriving[start:stop]
-        tables.apply([p for p in part if isinstance(p, Exposure)], [p for p in part if isinstance(p, UnitValues)])
-    expected = truth(
-        [p for p in arriving if isinstance(p, Exposure)], [p for p in arriving if isinstance(p, UnitValues)]
-    )
-    assert {v: t for v, t in tables.totals.items() if t != [0, 0, 0]} == expected
+def test_a_covariate_goes_on_waiting_for_an_exposure_that_is_earlier_still() -> None:
+    found = given_to(exposed(), value(7, -DAY, COVARIATE))
+    assert found.rows == {(COVARIATE, "u"): RowDelta(0, 0, 1, 7)}
+    assert found.waiting == [value(7, -DAY, COVARIATE)]
+    assert found.observed == {}
+
+
+def test_an_earlier_exposure_moves_values_from_the_covariate_to_the_sum_and_older_ones_into_it() -> None:
+    counts, stays, comes, waits = (value(10**i, -2 * i * DAY // 2, COVARIATE) for i in (1, 2, 3, 4))
+    found = taken_over(exposed(), exposed(-DAY), counts, stays, comes, waits)
+    assert found.rows == {(COVARIATE, "u"): RowDelta(1, 10, 0, -10 + 1_000)}
+    assert found.observed == {(COVARIATE, "a"): [10]}

@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,18 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.aggregator.domain.batch import Record, judge, read_batch
-from services.aggregator.domain.deltas import Deltas, WindowDelta
+from services.aggregator.domain.batch import judge, read_batch
+from services.aggregator.domain.caps import KnownGroups
+from services.aggregator.domain.deltas import Deltas
+from services.aggregator.domain.event import reader_of
 from services.aggregator.domain.fold import fold
-from services.aggregator.domain.kinds.journey import Facts, merged
 from services.aggregator.domain.kinds.streak import Run, joined
+from services.aggregator.domain.known import KnownUnits
 from services.aggregator.domain.metrics import parse_definition
-from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, make_plan
+from services.aggregator.domain.records import Record
 from services.aggregator.domain.seen import SeenIds
+from services.aggregator.domain.states import DistinctSet, Histogram
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from tests.unit.aggregator.builders import NOW, ORGANISATION, bounded, experiment, record
 from tests.unit.aggregator.reference import Cell, Entry, Metric, Outcome, Series, reference
+from tests.unit.aggregator.unit_table import UnitTable
 
 METRICS = [
     Metric(ORGANISATION, "all", 1, {"type": "count"}),
@@ -83,6 +86,7 @@ METRICS = [
             "success": {"path": "event_type", "value": "buy"},
             "length": 3,
             "group_by": ["user_id"],
+            "max_groups": 2,
         },
     ),
     Metric(
@@ -109,6 +113,7 @@ METRICS = [
             ],
             "timeout": 2000,
             "group_by": ["properties.g", "session_id"],
+            "max_groups": 3,
         },
     ),
     Metric(
@@ -117,10 +122,137 @@ METRICS = [
         1,
         {"type": "journey", "unit": "job", "start": {"event": "buy"}, "complete": {"event": "click"}, "timeout": 1},
     ),
+    Metric(
+        ORGANISATION,
+        "computed",
+        1,
+        {
+            "type": "value",
+            "value": "number(properties.v) / properties.n",
+            "aggregations": ["share<=0.5", "p50", "share>-1", "variance"],
+            "group_by": ["properties.g"],
+            "max_groups": 2,
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "rates",
+        1,
+        {
+            "type": "ratio",
+            "numerator": {"value": "if(properties.n >= 1, coalesce(properties.v, 7), -properties.n)"},
+            "denominator": {"value": "properties.v * 2 + 1"},
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "timed",
+        1,
+        {"type": "value", "value": "milliseconds_between(1759968000, time)", "scale": 3},
+    ),
+    Metric(ORGANISATION, "different", 1, {"type": "unique", "of": "properties.v", "group_by": ["event_type"]}),
+    Metric(
+        ORGANISATION,
+        "categories",
+        1,
+        {"type": "breakdown", "of": "properties.list", "event": ["click", "buy"], "max_groups": 3},
+    ),
+    Metric(
+        ORGANISATION,
+        "asked",
+        1,
+        {
+            "type": "survey",
+            "questions": {"v": {"min": 1, "max": 5}, "n": {"nps": True}, "w": {"value": "properties.v * 2 + 1"}},
+            "group_by": ["properties.g", "user_id"],
+            "max_groups": 4,
+            "scale": 2,
+        },
+    ),
+    Metric(ORGANISATION, "few", 1, {"type": "count", "group_by": ["properties.g", "session_id"], "max_groups": 3}),
+    Metric(
+        ORGANISATION,
+        "ruled",
+        1,
+        {
+            "type": "journey",
+            "unit": "session",
+            "filter": {"path": "context.a.b", "op": "ne", "value": "ü"},
+            "start": {"event": "click"},
+            "complete": {"event": "buy", "filter": {"path": "properties.v", "op": "ge", "value": 0}},
+            "steps": [
+                {"name": "import", "event": ["buy", "experiment_exposure"]},
+                {"name": "visit", "event": ["experiment_result", "click"]},
+            ],
+            "timeout": 4000,
+            "outcomes": [
+                {"name": "quick", "when": {"reached": "visit", "within": 60, "of": "import"}},
+                {"name": "completed", "when": {"reached": "complete", "within": 7200}},
+                {"name": "late", "when": {"all": [{"reached": "complete"}, {"timeout": True}]}},
+                {"name": "abandoned", "when": {"any": [{"timeout": True}, {"not": {"reached": "import"}}]}},
+            ],
+            "durations": [
+                {"name": "value", "from": "import", "to": "visit", "percentiles": ["p50"]},
+                {"name": "whole", "to": "complete"},
+            ],
+            "within": [
+                {"name": "active", "step": "visit", "of": "import", "within": 3600},
+                {"name": "engaged", "step": "visit", "within": 86400, "at_least": 2},
+            ],
+            "correlate": [
+                {
+                    "name": "ticket",
+                    "event": "experiment_result",
+                    "by": "user",
+                    "within": 7200,
+                    "distinct": "properties.metric_name",
+                },
+                {"name": "busy", "event": ["buy", "click"], "by": "job", "within": 86400, "at_least": 2},
+            ],
+            "first_attempt": {"by": "user"},
+            "group_by": ["properties.variant"],
+            "max_groups": 2,
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "funnel",
+        1,
+        {
+            "type": "funnel",
+            "unit": "user",
+            "stages": [
+                {"name": "one", "event": "click"},
+                {
+                    "name": "two",
+                    "event": ["buy", "click"],
+                    "filter": {"path": "properties.v", "op": "ge", "value": 0},
+                },
+                {"name": "three", "event": "experiment_result"},
+                {"name": "four", "filter": {"path": "properties.g", "op": "in", "value": ["a", "b", 1]}},
+            ],
+            "window": 7200,
+            "drop_off": {"filter": {"path": "context.a.b", "op": "ge", "value": 0}, "reason": "properties.g"},
+            "group_by": ["properties.variant"],
+            "max_groups": 2,
+        },
+    ),
+    Metric(
+        ORGANISATION,
+        "narrow",
+        1,
+        {
+            "type": "funnel",
+            "unit": "job",
+            "filter": {"path": "properties.v", "op": "ne", "value": "ü"},
+            "stages": [{"name": "in", "event": "buy"}, {"name": "out", "event": "experiment_result"}],
+            "window": 60,
+        },
+    ),
     Metric("other", "all", 1, {"type": "count", "group_by": ["properties.g"]}),
 ]
 EXPERIMENTS = [
-    experiment("x", metrics=("amount", "all", "rate")),
+    experiment("x", metrics=("amount", "all", "rate"), segments=("properties.g", "context.a.b", "user_id")),
     experiment("ended", unit="session", metrics=("coarse",), ended_at=NOW + MINUTE),
     experiment("draft", status="draft", metrics=("amount",)),
     experiment("x", organisation="other", unit="job", metrics=("all", "amount")),
@@ -142,7 +274,9 @@ FIELDS: dict[str, list[Any]] = {
 }
 PROPERTIES: dict[str, list[Any]] = {
     "v": VALUES,
-    "g": ["a", "b", *VALUES],
+    "g": ["a", "b", "a", "b", "other", *VALUES],
+    "n": [0, 1, 2, 4, 0.5, 9, 10, 10.5, -1, "1", None],
+    "list": [["a", "b"], ["b", "c", "b"], [], "a", "d", ["other"], ["x" * 201, "e"], [["a"], None, {}, 5], 7, {}],
     "experiment": ["x", "x", "x", "ended", "ended", "draft", "unknown", ["x"], None],
     "variant": ["control", "treatment", "treatment", "unknown", ["control"], None],
     "metric_name": ["revenue", "revenue", "revenue", "returns", "amount", "", "n\x00", "n" * 201, 5],
@@ -191,12 +325,16 @@ def as_log(steps_leads_contents: Sequence[tuple[int, int, Any]]) -> tuple[list[E
 def folded(batches: Sequence[Sequence[Record]]) -> Outcome:
     """Folds batch after batch as the shell does: ids are remembered once their batch is done."""
     outcome, seen, watermark = Outcome(), SeenIds(), 0
-    units: dict[tuple[WindowSeries, str], Facts] = {}
+    groups = KnownGroups(stored=False)
+    units, known = UnitTable(), KnownUnits(capacity=6)
     for records in batches:
-        batch = read_batch(records)
+        batch = read_batch(records, reader_of(PLAN.projection))
         verdicts = judge(batch, watermark, seen)
-        deltas = fold(batch, verdicts, PLAN)
-        deltas.windows += tell(units, deltas, verdicts.watermark)
+        deltas = fold(batch, verdicts, PLAN, groups)
+        groups.add(deltas.groups)
+        moved, learned = units.tell(deltas, verdicts.watermark)
+        deltas.windows += moved
+        known.learn(learned)
         add(outcome, deltas)
         seen.add(batch.digests, verdicts.minutes)
         watermark = verdicts.watermark
@@ -210,27 +348,6 @@ def folded(batches: Sequence[Sequence[Record]]) -> Outcome:
     return outcome
 
 
-def tell(units: dict[tuple[WindowSeries, str], Facts], deltas: Deltas, watermark: int) -> list[WindowDelta]:
-    """Moves journeys as the table of them does: what the batch tells, then deadlines."""
-    moves = Moves()
-    plans = {plan.outcomes: plan for plan in PLAN.journeys}
-
-    def learn(key: tuple[WindowSeries, str], after: Facts) -> None:
-        plan, before = plans[key[0]], units.get(key, Facts())
-        units[key] = after
-        moves.move(plan.outcomes, before, after)
-        if plan.steps is not None:
-            moves.step(plan.steps, tuple(s.name for s in plan.journey.steps), before, after)
-
-    for plan, told in deltas.journeys:
-        for unit, facts in told.items():
-            learn((plan.outcomes, unit), merged(units.get((plan.outcomes, unit), Facts()), facts))
-    for key, known in list(units.items()):
-        if known.started is not None and known.started + plans[key[0]].journey.timeout <= watermark:
-            learn(key, replace(known, expired=True))
-    return moves.deltas()
-
-
 def add(outcome: Outcome, deltas: Deltas) -> None:
     """Adds deltas as the tables do."""
     for d in deltas.windows:
@@ -240,7 +357,11 @@ def add(outcome: Outcome, deltas: Deltas) -> None:
         cell.sum_squares += d.sum_squares
         cell.min = min((v for v in (cell.min, d.min) if v is not None), default=None)
         cell.max = max((v for v in (cell.max, d.max) if v is not None), default=None)
-        cell.buckets.update(d.state.counts if d.state else {})
+        if isinstance(d.state, Histogram):
+            cell.buckets.update(d.state.counts)
+        elif isinstance(d.state, DistinctSet):
+            assert d.state.values.hashes is not None
+            cell.different |= set(d.state.values.hashes.tolist())
     for plan, runs in deltas.streaks:
         for group, run in runs.items():
             place = (named(plan.series), tuple(json.loads(group)))
@@ -249,13 +370,13 @@ def add(outcome: Outcome, deltas: Deltas) -> None:
             outcome.streaks[place] = (both.latest_success, both.failures, both.n)
     for series, c in deltas.counters.items():
         outcome.counters.setdefault(named(series), Counter()).update(
-            counted=c.counted, late=c.late, duplicates=c.duplicates, invalid=c.invalid
+            counted=c.counted, late=c.late, duplicates=c.duplicates, invalid=c.invalid, overflow=c.overflow
         )
     for organisation, o in deltas.organisations.items():
         outcome.organisations.setdefault(organisation, Counter()).update(
             events=o.events, counted=o.counted, late=o.late, duplicates=o.duplicates
         )
-    outcome.exposures += [(e.series.experiment, e.unit, e.variant, e.time) for e in deltas.exposures]
+    outcome.exposures += [(e.series.experiment, e.unit, e.variant, e.time, e.context) for e in deltas.exposures]
     for v in deltas.unit_values:
         outcome.unit_values += [
             (v.exposure.experiment, named(v.series), unit, time, value)
@@ -317,6 +438,12 @@ def test_thousands_of_events_agree_with_the_reference(seed: int) -> None:
     assert expected.unit_values
     assert expected.unitless
     assert all(c["invalid"] for (_, metric, *_), c in expected.counters.items() if metric in ("amount", "grouped"))
+    assert all(
+        c["counted"] and c["overflow"]
+        for (_, metric, *_), c in expected.counters.items()
+        if metric in ("computed", "categories", "asked", "few", "streak", "journey")
+    )
+    assert {series[3] for series, _, _ in expected.windows} >= {"share", "unique", "category", "answer", "nps"}
 
 
 def test_hundreds_of_short_logs_agree_and_end_in_every_way_a_journey_and_a_streak_can() -> None:

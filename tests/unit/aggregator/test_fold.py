@@ -11,6 +11,7 @@ import pytest
 from services.aggregator.domain.deltas import Deltas, SeriesCounters, WindowDelta
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.plan import Plan, exposure_series, result_series
+from services.aggregator.domain.states import Histogram
 from shared.clock import MINUTE, SECOND
 from tests.unit.aggregator.builders import (
     NOW,
@@ -55,7 +56,7 @@ def test_values_are_added_exactly() -> None:
         max=5_500_000,
         state=window.state,
     )
-    assert window.state is not None
+    assert isinstance(window.state, Histogram)
     assert sum(window.state.counts.values()) == 4
 
 
@@ -190,7 +191,7 @@ def test_a_count_gives_its_unit_one_and_a_value_its_value() -> None:
         experiment(metrics=("n", "v")), definition("n", scale=3), definition("v", type="value", value="properties.v")
     )
     deltas = deltas_of([event(user_id="u", properties={"v": 2.5}), event(properties={"v": 1})], plan)
-    assert {v.series.metric: (v.units, v.times, v.values) for v in deltas.unit_values} == {
+    assert {v.series.metric: (v.units, v.times.tolist(), v.values.tolist()) for v in deltas.unit_values} == {
         "n": (["u"], [NOW], [1_000]),
         "v": (["u"], [NOW], [2_500_000]),
     }
@@ -199,8 +200,22 @@ def test_a_count_gives_its_unit_one_and_a_value_its_value() -> None:
 def test_units_gain_nothing_after_the_end_of_their_experiment() -> None:
     plan = plan_of(experiment(metrics=("m",), ended_at=NOW), definition())
     deltas = deltas_of([event(user_id="u", time=NOW), event(user_id="u", time=NOW + 1)], plan)
-    assert deltas.unit_values[0].times == [NOW]
+    assert deltas.unit_values[0].times.tolist() == [NOW]
     assert sum(d.n for d in deltas.windows) == 2
+
+
+def test_an_exposure_after_the_end_of_its_experiment_is_passed_over() -> None:
+    plan = plan_of(experiment(ended_at=NOW))
+    deltas = deltas_of([exposure(), {**exposure(), "user_id": "late", "time": NOW + 1}], plan)
+    assert [e.unit for e in deltas.exposures] == ["u"]
+    assert deltas.invalid_experiment_events == 0
+
+
+def test_an_exposure_says_what_its_unit_can_be_cut_by() -> None:
+    plan = plan_of(experiment(segments=("context.net", "properties.tier", "properties.missing", "properties.long")))
+    one = exposure(tier=3, long="x" * 201)
+    (found,) = deltas_of([{**one, "context": {"net": "4g"}}], plan).exposures
+    assert found.context == '{"context.net":"4g","properties.tier":"3"}'
 
 
 def result(**properties: Any) -> dict[str, Any]:
@@ -212,7 +227,7 @@ def test_a_result_with_a_unit_waits_for_its_exposure_and_one_without_counts_for_
     deltas = deltas_of([{**result(), "user_id": "u"}, result()], plan_of(experiment()))
     (values,), (unitless,) = deltas.unit_values, deltas.unitless
     assert values.series == unitless.series == result_series(ORGANISATION, "x", "revenue")
-    assert (values.units, values.values) == (["u"], [9_500_000])
+    assert (values.units, values.values.tolist()) == (["u"], [9_500_000])
     assert (unitless.variant, unitless.value) == ("treatment", 9_500_000)
 
 

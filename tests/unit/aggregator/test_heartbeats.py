@@ -42,21 +42,28 @@ class HeldUpdates:
         return True
 
 
+class Clocks:
+    closed_through = 60_000_000
+
+
 class RefusesShardZero(Publisher):
     def __init__(self) -> None:
         super().__init__("")
         self.taken: list[int] = []
+        self.closed_through = 0
 
     async def publish(self, topic: Any, message: Any, *, deadline: float = 10) -> tuple[int, int]:
         if message.shard == 0:
             raise TimeoutError
         self.taken.append(message.shard)
+        self.closed_through = message.closed_through
         return 0, 0
 
 
 async def test_heartbeats_that_wait_for_updates_do_not_pile_up_while_another_shards_are_refused() -> None:
     publisher, shards, updates = RefusesShardZero(), Shards(), HeldUpdates()
-    heartbeats = Heartbeats(publisher, cast(Any, Tail()), cast(Any, shards), cast(Any, updates), system_clock)
+    tail, clocks = cast(Any, Tail()), cast(Any, Clocks())
+    heartbeats = Heartbeats(publisher, tail, cast(Any, shards), cast(Any, updates), clocks, system_clock)
     task = asyncio.create_task(heartbeats.run())
     try:
         await asyncio.sleep(2.5 * EVERY)
@@ -68,6 +75,7 @@ async def test_heartbeats_that_wait_for_updates_do_not_pile_up_while_another_sha
 
         await eventually(going_on, "heartbeats go on")
         assert len(publisher.taken) == updates.waiting == shards.asked
+        assert publisher.closed_through == Clocks.closed_through
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,23 +1,21 @@
-"""What becomes of a unit, whatever order its events come in and whichever shards they come through."""
+"""What becomes of a unit, as its facts say. That facts do not depend on order is `test_facts`'s part."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.domain.kinds.journey import AGGREGATIONS, Facts, Outcome, duration_of, merged, outcome_of
+from services.aggregator.domain.facts import Facts
+from services.aggregator.domain.fold import fold
 from services.aggregator.domain.kinds.kind import Cell, Part
-from services.aggregator.domain.moves import Moves
+from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.domain.tracks import Share
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from shared.definition_error import DefinitionError
-from tests.unit.aggregator.builders import NOW, bounded, decoded, definition, kind_of
+from tests.unit.aggregator.builders import NOW, definition, distinct, event, judged, kind_of, plan_of
 
 SPEC: dict[str, Any] = {
     "type": "journey",
@@ -26,127 +24,130 @@ SPEC: dict[str, Any] = {
     "complete": {"event": "completed"},
 }
 SERIES = WindowSeries("acme", "j", 1, "outcome", 6)
-STEPS = WindowSeries("acme", "j", 1, "step", 6)
 T = NOW
+TRACK = kind_of(**SPEC, navigate={"event": "left"}, dead={"event": "died"}).track
 
 
-@pytest.mark.parametrize(
-    ("facts", "outcome"),
-    [
-        (Facts(), None),
-        (Facts(completed=T, navigated=T, died=T), None),
-        (Facts(started=T), Outcome.IN_PROGRESS),
-        (Facts(started=T, navigated=T + 1), Outcome.IN_PROGRESS),
-        (Facts(started=T, died=T + 1), Outcome.IN_PROGRESS),
-        (Facts(started=T, navigated=T + 1, died=T + 2), Outcome.ABANDONED_AFTER_NAVIGATION),
-        (Facts(started=T, navigated=T + 1, expired=True), Outcome.ABANDONED_AFTER_NAVIGATION),
-        (Facts(started=T, expired=True), Outcome.ABANDONED_TIMEOUT),
-        (Facts(started=T, died=T + 1, expired=True), Outcome.ABANDONED_TIMEOUT),
-        (Facts(started=T, completed=T + DAY, navigated=T, died=T, expired=True), Outcome.COMPLETED),
-    ],
-    ids=str,
-)
-def test_a_journey_ends_in_one_way(facts: Facts, outcome: Outcome | None) -> None:
-    assert outcome_of(facts) is outcome
-
-
-def test_a_completion_before_the_start_took_no_time() -> None:
-    assert duration_of(Facts(started=T, completed=T + 1_500)) == 1_500_000, "1.5 ms in units of 10^-6"
-    assert duration_of(Facts(started=T, completed=T - 1)) == 0
-
-
-times = st.none() | st.integers(T, T + 5 * MINUTE)
-facts_told = st.builds(
-    Facts,
-    started=times,
-    group=st.sampled_from(['["a"]', '["b"]', "[null]"]),
-    completed=times,
-    navigated=times,
-    died=times,
-    steps=st.integers(0, 3),
-    expired=st.booleans(),
-    seen=st.integers(T, T + MINUTE),
-)
-
-
-@settings(bounded, max_examples=200)
-@given(st.lists(facts_told, min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_moves_of_any_order_and_any_split_add_up_to_where_the_journey_stands(
-    told: list[Facts], rng: random.Random
-) -> None:
-    told = [f if f.started is not None else Facts(None, "[]", *_rest(f)) for f in told]
-    shuffled = rng.sample(told, len(told))
-    known = Facts()
-    sums: Counter[tuple[Any, ...]] = Counter()
-    for facts in [*shuffled, *shuffled[:2]]:  # what is told twice changes nothing
-        after = merged(known, facts)
-        moves = Moves()  # each transaction, in whichever shard, has its own
-        moves.move(SERIES, known, after)
-        moves.step(STEPS, ("one", "two"), known, after)
-        add(sums, moves.deltas())
-        known = after
-    once = Moves()
-    whole = Facts()
-    for facts in told:
-        whole = merged(whole, facts)
-    once.move(SERIES, Facts(), whole)
-    once.step(STEPS, ("one", "two"), Facts(), whole)
-    expected: Counter[tuple[Any, ...]] = Counter()
-    add(expected, once.deltas())
-    assert whole == known
-    assert {k: v for k, v in sums.items() if v} == {k: v for k, v in expected.items() if v}
-    assert sum(v for (series, _, _, name), v in sums.items() if series == SERIES and name == "n") == (
-        0 if outcome_of(known) is None else 1
+def facts(times: Mapping[str, int], group: str = '["a"]') -> Facts:
+    """What is known of a unit whose earliest start, completion and so on came at these times."""
+    names = ("started", "completed", "navigated", "died")
+    entries = [(times[name],) if name in times else None for name in names]
+    return tuple(
+        () if entry is None else ((*entry, group, "u", "s", "j"),) if i == 0 else (entry,)
+        for i, entry in enumerate(entries)
     )
 
 
-def _rest(facts: Facts) -> tuple[Any, ...]:
-    return (facts.completed, facts.navigated, facts.died, facts.steps, facts.expired, facts.seen)
+def shares(known: Facts, expired: bool = False, track: Any = TRACK) -> list[Share]:
+    found: list[Share] = track.shares(known, track.moments(known), expired)
+    return found
 
 
-def add(sums: Counter[tuple[Any, ...]], deltas: list[WindowDelta]) -> None:
-    for d in deltas:
-        assert (d.min, d.max, d.state) == (None, None, None)
-        for name, value in (("n", d.n), ("sum", d.sum), ("squares", d.sum_squares)):
-            sums[d.series, d.minute, d.group, name] += value
+@pytest.mark.parametrize(
+    ("times", "expired", "outcome"),
+    [
+        ({}, False, None),
+        ({"completed": T, "navigated": T, "died": T}, True, None),
+        ({"started": T}, False, "in_progress"),
+        ({"started": T, "navigated": T + 1}, False, "in_progress"),
+        ({"started": T, "died": T + 1}, False, "in_progress"),
+        ({"started": T, "navigated": T + 1, "died": T + 2}, False, "abandoned_after_navigation"),
+        ({"started": T, "navigated": T + 1}, True, "abandoned_after_navigation"),
+        ({"started": T}, True, "abandoned_timeout"),
+        ({"started": T, "died": T + 1}, True, "abandoned_timeout"),
+        ({"started": T, "completed": T + DAY, "navigated": T, "died": T}, True, "completed"),
+    ],
+    ids=str,
+)
+def test_a_journey_ends_in_one_way(times: dict[str, int], expired: bool, outcome: str | None) -> None:
+    expected = [] if outcome is None else [f'["{outcome}","a"]']
+    assert [share.group for share in shares(facts(times), expired)] == expected
+
+
+def test_a_completion_before_the_start_took_no_time() -> None:
+    (late,), (early,) = (
+        shares(facts({"started": T, "completed": T + 1_500})),
+        shares(facts({"started": T, "completed": T - 1})),
+    )
+    assert late.value == 1_500_000, "1.5 ms in units of 10^-6"
+    assert early.value == 0
+
+
+def test_only_what_time_alone_would_change_has_a_deadline() -> None:
+    def deadline(**times: int) -> int | None:
+        found: int | None = TRACK.deadline(TRACK.moments(facts(times)))
+        return found
+
+    assert deadline(started=T) == deadline(started=T, died=T) == T + 1800 * SECOND
+    assert deadline(started=T, completed=T) is None
+    assert deadline(started=T, navigated=T, died=T) is None
+    assert deadline(completed=T) is None
 
 
 def test_what_cancels_out_leaves_no_row() -> None:
     moves = Moves()
-    moves.move(SERIES, Facts(), Facts(started=T))
-    moves.move(SERIES, Facts(started=T), Facts())
-    assert moves.deltas() == []
+    moves.move([], shares(facts({"started": T})))
+    moves.move(shares(facts({"started": T})), [])
+    assert moves.deltas(SERIES) == []
 
 
 def test_an_earlier_start_moves_the_journey_to_its_own_minute_and_group() -> None:
     moves = Moves()
-    late = Facts(started=T + MINUTE, group='["b"]', completed=T + 2 * MINUTE, steps=1)
-    moves.move(SERIES, late, merged(late, Facts(started=T, group='["a"]')))
+    late = facts({"started": T + MINUTE, "completed": T + 2 * MINUTE}, '["b"]')
+    moves.move(shares(late), shares(facts({"started": T, "completed": T + 2 * MINUTE})))
     took = [(2 * MINUTE - MINUTE) * 1000, 2 * MINUTE * 1000]
-    assert sorted((d.minute, d.group, d.n, d.sum, d.sum_squares) for d in moves.deltas()) == [
+    assert sorted((d.minute, d.group, d.n, d.sum, d.sum_squares) for d in moves.deltas(SERIES)) == [
         (T, '["completed","a"]', 1, took[1], took[1] ** 2),
         (T + MINUTE, '["completed","b"]', -1, -took[0], -(took[0] ** 2)),
     ]
 
 
+def test_what_a_deadline_moves_is_worked_out_before_and_survives_being_stored() -> None:
+    known, directly, later = facts({"started": T}), Moves(), Moves()
+    directly.move(shares(known), shares(known, expired=True))
+    raw = encode_deadline("abandoned_timeout", moved(shares(known), shares(known, expired=True)))
+    state, (back, forth) = decode_deadline(raw)
+    later.move(back, forth)
+    assert state == "abandoned_timeout"
+    assert [share.group for share in (*back, *forth)] == ['["in_progress","a"]', '["abandoned_timeout","a"]']
+    assert later.deltas(SERIES) == directly.deltas(SERIES)
+
+
+def test_percentiles_of_durations_survive_a_change_of_mind() -> None:
+    spec = {**SPEC, "steps": [{"name": "seen", "event": "seen"}]}
+    kind = kind_of(**spec, durations=[{"name": "d", "to": "seen", "percentiles": ["p50"]}])
+    first = ((T + 1000, "[]", "", "", ""),), (), ((T + 5000,),)
+    second = ((T, "[]", "", "", ""),), (), ((T + 5000,),)
+    moves = Moves()
+    moves.move([], shares(first, track=kind.track))
+    moves.move(shares(first, track=kind.track), shares(second, track=kind.track))
+    (duration,) = (d for d in moves.deltas(SERIES) if d.series.component == "duration")
+    assert (duration.n, duration.sum, duration.group) == (1, 5_000_000, '["d"]')
+    assert duration.state is not None
+    cell = Cell(n=1, sum=5_000_000, state=duration.state)
+    readings = kind.read({("outcome", "in_progress"): Cell(n=1), ("duration", "d"): cell}, ("avg:d", "p50:d"))
+    assert [r.value for r in readings] == [5.0, pytest.approx(5.0, rel=0.01)]
+
+
 def test_an_event_tells_what_its_stages_say() -> None:
-    journey = kind_of(
-        **{
-            **SPEC,
-            "filter": {"path": "properties.kind", "value": "csv"},
-            "navigate": {"event": "engaged", "filter": {"path": "properties.how", "value": "away"}},
-            "dead": {"filter": {"path": "properties.dead", "value": True}},
-            "steps": [{"name": "one", "event": "engaged"}, {"name": "two", "event": ["x", "engaged"]}],
-        }
-    )
-    assert journey.candidates.events is None, "dead takes any type"
-    assert journey.facts_of(decoded(event_type="started")) == Facts(started=NOW, seen=NOW)
-    assert journey.facts_of(decoded(event_type="engaged")) == Facts(steps=0b11, seen=NOW)
-    away = decoded(event_type="engaged", properties={"how": "away", "dead": True})
-    assert journey.facts_of(away) == Facts(navigated=NOW, died=NOW, steps=0b11, seen=NOW)
-    assert journey.facts_of(decoded(event_type="other")) is None
-    plain = kind_of(**SPEC)
-    assert plain.candidates.events == frozenset({"started", "completed"})
+    spec = {
+        **SPEC,
+        "filter": {"path": "properties.kind", "value": "csv"},
+        "navigate": {"event": "engaged", "filter": {"path": "properties.how", "value": "away"}},
+        "dead": {"filter": {"path": "properties.dead", "value": True}},
+        "steps": [{"name": "one", "event": "engaged"}, {"name": "two", "event": ["x", "engaged"]}],
+    }
+
+    def told(event_type: str, **properties: Any) -> Any:
+        records = distinct([event(event_type=event_type, job_id="j", properties=properties)])
+        found = fold(*judged(records), plan_of(definition(**spec))).facts
+        return found and [bool(entries) for entries in found[0][1]["j"].facts]
+
+    assert told("started", kind="csv") == [True, False, False, False, False, False]
+    assert told("engaged", kind="csv") == [False, False, False, False, True, True]
+    assert told("engaged", kind="csv", how="away", dead=True) == [False, False, True, True, True, True]
+    assert told("other", kind="csv") == []
+    assert told("started", kind="json") == []
 
 
 @pytest.mark.parametrize(
@@ -161,16 +162,29 @@ def test_an_event_tells_what_its_stages_say() -> None:
         ("1.5h", 90 * MINUTE),
         ("24h", DAY),
         (86_400, 24 * HOUR),
+        ("90d", 90 * DAY),
     ],
 )
 def test_a_timeout_is_seconds_or_says_its_unit(timeout: Any, expected: int) -> None:
     journey = kind_of(**SPEC, timeout=timeout)
-    assert journey.timeout == expected
+    assert journey.track.timeout == expected
 
 
 def test_a_journey_has_its_aggregations_and_one_for_each_step() -> None:
     found = kind_of(**SPEC, steps=[{"name": "mapped", "event": "m"}], group_by=["properties.g"])
-    assert found.aggregations == (*AGGREGATIONS, "reached:mapped")
+    assert found.aggregations == (
+        "started",
+        "completed",
+        "abandoned_after_navigation",
+        "abandoned_timeout",
+        "in_progress",
+        "abandoned",
+        "abandonment_rate",
+        "completion_rate",
+        "avg_duration",
+        "count",
+        "reached:mapped",
+    )
     assert found.components == ("outcome", "step")
     assert (found.type, found.scale) == ("journey", 6)
     assert kind_of(**SPEC).components == ("outcome",)
@@ -182,6 +196,28 @@ def test_a_journey_has_its_aggregations_and_one_for_each_step() -> None:
         ({"unit": None}, "spec.unit"),
         ({"unit": "event"}, "spec.unit"),
         ({"unit": ["job"]}, "spec.unit"),
+        ({"unit": "properties."}, "spec.unit"),
+        ({"outcomes": []}, "spec.outcomes"),
+        ({"outcomes": [{"name": "a"}]}, "spec.outcomes[0].when"),
+        ({"outcomes": [{"name": "in_progress", "when": {"timeout": True}}]}, "spec.outcomes[0].name"),
+        ({"outcomes": [{"name": "a", "when": {"timeout": False}}]}, "spec.outcomes[0].when.timeout"),
+        ({"outcomes": [{"name": "a", "when": {"reached": "gone"}}]}, "spec.outcomes[0].when.reached"),
+        ({"outcomes": [{"name": "a", "when": {"reached": "complete", "of": "start"}}]}, "spec.outcomes[0].when.of"),
+        ({"outcomes": [{"name": "a", "when": {"any": []}}]}, "spec.outcomes[0].when.any"),
+        ({"outcomes": [{"name": "a", "when": {"not": {"all": [5]}}}]}, "spec.outcomes[0].when.not.all[0]"),
+        ({"durations": [{"name": "d", "to": "start"}]}, "spec.durations[0].to"),
+        ({"durations": [{"name": "d", "from": "complete", "to": "complete"}]}, "spec.durations[0].to"),
+        ({"durations": [{"name": "d", "to": "complete", "percentiles": ["p0"]}]}, "spec.durations[0].percentiles"),
+        ({"within": [{"name": "w", "step": "complete"}]}, "spec.within[0].within"),
+        ({"within": [{"name": "w", "step": "complete", "within": "91d"}]}, "spec.within[0].within"),
+        ({"within": [{"name": "w", "step": "complete", "within": 5, "at_least": 0}]}, "spec.within[0].at_least"),
+        ({"correlate": [{"name": "t", "event": "t", "by": "job", "within": 5}]}, "spec.correlate[0].by"),
+        ({"correlate": [{"name": "t", "by": "user", "within": 5}]}, "spec.correlate[0]"),
+        ({"correlate": [{"event": "t", "by": "user", "within": 5}]}, "spec.correlate[0].name"),
+        ({"correlate": [{"name": "first_attempt", "event": "t", "by": "user"}]}, "spec.correlate[0].name"),
+        ({"first_attempt": {"by": "job"}}, "spec.first_attempt.by"),
+        ({"first_attempt": {}}, "spec.first_attempt.by"),
+        ({"steps": [{"name": "complete", "event": "x"}]}, "spec.steps[0].name"),
         ({"start": None}, "spec.start"),
         ({"complete": None}, "spec.complete"),
         ({"start": {}}, "spec.start"),
@@ -201,7 +237,7 @@ def test_a_journey_has_its_aggregations_and_one_for_each_step() -> None:
         ({"timeout": 0}, "spec.timeout"),
         ({"timeout": -1}, "spec.timeout"),
         ({"timeout": True}, "spec.timeout"),
-        ({"timeout": "25h"}, "spec.timeout"),
+        ({"timeout": "91d"}, "spec.timeout"),
         ({"timeout": "0s"}, "spec.timeout"),
         ({"timeout": "5"}, "spec.timeout"),
         ({"timeout": "5s\n"}, "spec.timeout"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from services.aggregator.domain.kinds.by_unit import ByUnit
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, exposure_series, result_series
+from shared.definition_error import DefinitionError
 from tests.unit.aggregator.builders import ORGANISATION, definition, experiment, plan_of
 
 
@@ -29,6 +33,41 @@ def test_an_experiment_counts_by_unit_the_metrics_it_lists() -> None:
     assert unit_plan.series == UnitSeries(ORGANISATION, "x", "listed", 2, "value", 6)
     assert unit_plan.exposure == exposure_series(ORGANISATION, "x")
     assert (unit_plan.unit_kind, unit_plan.until) == ("user", None)
+
+
+def test_limits_and_covariates_of_units_follow_from_the_definition() -> None:
+    spec: dict[str, Any] = {"winsorise": {"lower": -1, "upper": 2.5}, "covariate_days": 7, "aggregations": ["p95"], "scale": 1}
+    value = definition("v", type="value", value="properties.v", **spec)
+    plan = plan_of(value, experiment(metrics=("v",)))
+    assert plan.measures[0].units[0].series.by_unit == ByUnit(-10, 25, 7, sketched=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        ({"winsorise": {}}, "spec.winsorise"),
+        ({"winsorise": 5}, "spec.winsorise"),
+        ({"winsorise": {"low": 5}}, "spec.winsorise.low"),
+        ({"winsorise": {"lower": "5"}}, "spec.winsorise.lower"),
+        ({"winsorise": {"lower": True}}, "spec.winsorise.lower"),
+        ({"winsorise": {"upper": 1e300}}, "spec.winsorise.upper"),
+        ({"winsorise": {"upper": float("nan")}}, "spec.winsorise.upper"),
+        ({"winsorise": {"lower": 2, "upper": 1}}, "spec.winsorise"),
+        ({"covariate_days": 31}, "spec.covariate_days"),
+        ({"covariate_days": -1}, "spec.covariate_days"),
+        ({"covariate_days": 1.5}, "spec.covariate_days"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused_where_they_stand(spec: dict[str, Any], place: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        definition("v", **spec)
+    assert refused.value.place == place
+
+
+def test_a_segment_that_we_cannot_read_is_left_out() -> None:
+    plan = plan_of(experiment(segments=("context.net", "who knows")))
+    assert [str(path) for path in plan.experiments[ORGANISATION, "x"].segments] == ["context.net"]
+    assert plan.projection.context == frozenset({"net"})
 
 
 def test_another_organisations_experiment_does_not_use_a_metric_of_the_same_key() -> None:

@@ -277,12 +277,12 @@ async def test_what_nobody_hears_counts_as_published() -> None:
         await eventually(lambda: _true(d.postgres.marked == {0: 7}), "and is marked")
 
 
-async def test_steps_of_journeys_are_for_reports_only() -> None:
+async def test_what_no_rule_can_name_is_for_reports_only() -> None:
     async with desk() as d:
-        d.offer(1, component="step")
-        d.offer(2, component="outcome")
-        assert await d.updates.published(0, 2)
-        assert [u.series for _, u in d.kafka.taken] == ['["outcome","[]"]']
+        for revision, component in enumerate(("step", "drop_off", "outcome", "duration", "stage"), start=1):
+            d.offer(revision, component=component)
+            assert await d.updates.published(0, revision)
+        assert {u.series for _, u in d.kafka.taken} == {'["outcome","[]"]', '["stage","[]"]'}
 
 
 async def test_a_shard_that_is_given_up_sends_nothing_more_and_keeps_nobody_waiting() -> None:

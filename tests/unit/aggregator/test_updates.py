@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from services.aggregator.dead_letters import dead_letter
 from services.aggregator.domain.batch import Rejected
 from services.aggregator.domain.event import Unreadable
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
-from services.aggregator.shard_folder import dead_letter, to_records
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.windows import WindowState
@@ -18,7 +18,6 @@ from shared import topics
 from shared.messages import MetricUpdate
 from shared.statistics import sketch
 from tests.unit.aggregator.builders import NOW, record
-from tests.unit.aggregator.test_record_batches import Fetched
 
 SHARD = ShardRow(
     shard=3,
@@ -58,6 +57,13 @@ def totals(variant: str = "a", metric: str = "revenue") -> MetricUpdate:
         units=5,
         unit_sum=10**25,
         unit_sum_squares=10**50,
+        conflicted=2,
+        sum=10**26,
+        sum_squares=None,
+        other_sum=3,
+        other_sum_squares=9,
+        cross_sum=-6,
+        sketch=sketch.encode({4: 1}),
     )
     return totals_update(state, SHARD, NOW)
 
@@ -103,6 +109,14 @@ def test_totals_travel_with_sums_over_units() -> None:
         min=-4,
         max=7,
         units=5,
+        conflicted=2,
+        includes_conflicted=True,
+        event_sum=str(10**26),
+        event_sum_squares="",
+        other_sum="3",
+        other_sum_squares="9",
+        cross_sum="-6",
+        sketch=sketch.encode({4: 1}),
     )
 
 
@@ -143,14 +157,3 @@ def test_a_dead_letter_of_a_record_that_fills_a_message_still_fits_into_one() ->
     assert len(topics.DEAD_LETTERS.encode(letter)) < 1_900_000
     assert value.startswith(letter.payload)
     assert letter.detail == "what is wrong (payload: the first 1400000 of 2000000 bytes)"
-
-
-class Stamped(Fetched):
-    """A fetched record; Kafka's timestamps are milliseconds."""
-
-    timestamp = NOW // 1000
-
-
-def test_records_below_the_cursor_are_left_out_and_milliseconds_become_microseconds() -> None:
-    found = to_records([Stamped(4, b"a"), Stamped(5, b"b"), Stamped(6, None)], 5)
-    assert [(r.offset, r.broker_time, r.value) for r in found] == [(5, NOW, b"b"), (6, NOW, None)]

@@ -109,6 +109,29 @@ def test_a_rule_that_names_a_group_takes_all_that_is_in_it_together() -> None:
     assert change.transition.evidence["value"] == 5
 
 
+def test_a_rule_on_a_share_takes_its_rows_and_no_others() -> None:
+    metric = shape(type="value", aggregations=["avg", "share<=5", "share<=9"], group_by="properties.variant")
+    watching = watch(rule(direction="below", warning="50%", aggregation="share<=5"), metric)
+    assert look(watching, update("value", ("a",), n=10, total=0)) is None
+    assert look(watching, update("share", ("share<=9", "a"), n=10, total=0)) is None
+    change = look(watching, update("share", ("share<=5", "a"), n=10, total=4_000_000))
+    assert change is not None
+    assert change.key.alert_key == 'rule:r:["a"]'
+    assert change.transition is not None
+    assert change.transition.evidence["value"] == 0.4
+
+
+def test_a_rule_on_a_value_is_left_alone_by_shares() -> None:
+    watching = watch(rule(warning=5), shape(type="value", aggregations=["avg", "share<=5"]))
+    assert look(watching, update("share", ("share<=5",), n=10, total=100_000_000)) is None
+    assert look(watching, update("value", n=1, total=5_000_000)) is not None
+
+
+def test_a_share_that_the_metric_does_not_count_cannot_be_watched() -> None:
+    assert watch(rule(warning=1, aggregation="share<=6"), shape(type="value")).problem is Unreadable.AGGREGATION
+    assert watch(rule(warning=1), shape(type="survey")).problem is Unreadable.UNKNOWN_TYPE
+
+
 def test_a_journeys_outcomes_are_parts_of_one_group() -> None:
     watching = watch(rule(warning="50%"), shape(type="journey", group_by="properties.variant"))
     assert look(watching, update("outcome", ("completed", "a"), n=2)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ class Table:
     """The table of assignments in memory, as a pool; `before_answer` runs while it is asked."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[int, str], int] = {}
+        self.rows: dict[tuple[int, str], tuple[int, datetime]] = {}
         self.before_answer: list[Callable[[], Any]] = []
 
     @asynccontextmanager
@@ -47,8 +48,8 @@ class Table:
     async def execute(
         self, _: str, ids: Sequence[int], units: Sequence[str], variants: Sequence[int], *more: Any
     ) -> None:
-        for place in zip(ids, units, variants, strict=True):
-            self.rows.setdefault(place[:2], place[2])
+        for place in zip(ids, units, variants, more[-1], strict=True):
+            self.rows.setdefault(place[:2], place[2:])
 
     async def fetch(self, _: str, ids: Sequence[int], units: Sequence[str]) -> list[dict[str, Any]]:
         if self.before_answer:
@@ -56,7 +57,8 @@ class Table:
             if done is not None:
                 await done
         asked = [place for place in zip(ids, units, strict=True) if place in self.rows]
-        return [{"experiment_id": e, "unit": u, "variant_id": self.rows[e, u]} for e, u in asked]
+        names = ("experiment_id", "unit", "variant_id", "assigned_at")
+        return [dict(zip(names, (*place, *self.rows[place]), strict=True)) for place in asked]
 
 
 class Log:
@@ -86,13 +88,23 @@ class World:
             FirstAnswers(100),
             self.assignments,
             Exposures(self.log, registry),
-            lambda: 5_000,
+            self.tick,
             registry,
         )
+        self.now = 5_000
         self.unit = next(u for u in (f"u{n}" for n in range(100)) if 100_000 <= bucket_of("imports", u) < 500_000)
 
-    async def answer(self) -> tuple[str | None, Reason, bool]:
-        resolution = await self.assigner.resolve(self.entry, Ids(user=self.unit), {})
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def bound_for(self, variant: str, prefix: str) -> str:
+        """An id that the split gives the variant, and always gave it."""
+        share = range(100_000) if variant == "realtime" else range(500_000, 1_000_000)
+        return next(u for u in (f"{prefix}{n}" for n in range(1_000)) if bucket_of("imports", u) in share)
+
+    async def answer(self, ids: Ids | None = None) -> tuple[str | None, Reason, bool]:
+        resolution = await self.assigner.resolve(self.entry, ids or Ids(user=self.unit), {})
         variant = resolution.variant
         return None if variant is None else variant.name, resolution.reason, resolution.assigned
 
@@ -126,3 +138,36 @@ async def test_who_met_a_kill_on_the_way_is_exposed_once_the_variant_is_back(wor
     assert await world.answer() == ("background", Reason.SPLIT, True)
     assert await world.answer() == ("background", Reason.SPLIT, True)
     assert world.log.exposed == [(world.unit, "background")]
+
+
+async def test_a_visitor_takes_part_under_its_anonymous_id_and_keeps_its_variant_as_a_user(world: World) -> None:
+    visitor, user = world.bound_for("realtime", "v"), world.bound_for("background", "u")
+    assert await world.answer(Ids(anonymous=visitor)) == ("realtime", Reason.SPLIT, True)
+    for _ in range(2):
+        assert await world.answer(Ids(user=user, anonymous=visitor)) == ("realtime", Reason.STICKY, True)
+    assert await world.answer(Ids(user=user)) == ("realtime", Reason.STICKY, True), "also without the other id"
+    assert world.log.exposed == [(None, "realtime"), (user, "realtime")]
+
+
+async def test_of_two_exposures_the_earlier_is_answered_and_nobody_is_exposed_again(world: World) -> None:
+    visitor, user = world.bound_for("realtime", "v"), world.bound_for("background", "u")
+    await world.answer(Ids(anonymous=visitor))
+    assert await world.answer(Ids(user=user)) == ("background", Reason.SPLIT, True)
+    for _ in range(2):
+        assert await world.answer(Ids(user=user, anonymous=visitor)) == ("realtime", Reason.STICKY, True)
+    assert world.log.exposed == [(None, "realtime"), (user, "background")]
+
+
+async def test_a_user_who_was_exposed_first_keeps_the_variant_whatever_visitor_it_is(world: World) -> None:
+    visitor, user = world.bound_for("realtime", "v"), world.bound_for("background", "u")
+    await world.answer(Ids(user=user))
+    await world.answer(Ids(anonymous=visitor))
+    for _ in range(2):
+        assert await world.answer(Ids(user=user, anonymous=visitor)) == ("background", Reason.SPLIT, True)
+
+
+async def test_a_link_that_cannot_be_looked_up_is_answered_as_if_there_were_none(world: World) -> None:
+    visitor, user = world.bound_for("realtime", "v"), world.bound_for("background", "u")
+    await world.answer(Ids(anonymous=visitor))
+    world.table.before_answer.append(lambda: asyncio.sleep(0.3))  # longer than anybody waits for a look-up
+    assert await world.answer(Ids(user=user, anonymous=visitor)) == ("background", Reason.SPLIT, True)

@@ -106,6 +106,12 @@ def test_a_running_split_must_name_every_variant_once_and_be_whole(plan: dict[st
 def test_what_units_depend_on_is_fixed_once_started() -> None:
     assert refused(with_patch(running(), Patch(unit="job"))).reason is Refusal.FIXED_ONCE_STARTED
     assert refused(with_spec(running(), draft(salt="new"))).reason is Refusal.FIXED_ONCE_STARTED
+    assert refused(with_patch(running(), Patch(segments=("user_id",)))).reason is Refusal.FIXED_ONCE_STARTED
+
+
+def test_segments_of_a_draft_can_change_and_are_published() -> None:
+    changed = accepted(with_patch(draft(), Patch(segments=("context.networkType",))))
+    assert to_message(changed).segments == ("context.networkType",)
     added = with_variant(running(), Variant("new", "treatment", 0), share_given=True)
     assert refused(added).reason is Refusal.VARIANTS_FIXED
     other = with_spec(running(), draft(variants=variants(300_000, 300_000, 400_000)))

@@ -28,6 +28,7 @@ class Admin(BaseHTTPRequestHandler):
         "same": (200, {"status": "unchanged"}),
         "unheard": (404, {"title": "not found", "detail": "Not Found", "reason": "not_found"}),
         "page": (200, "<html>Welcome</html>"),
+        "faulty": (422, {"detail": "spec.type: must be count", "reason": "invalid", "place": "spec.type"}),
         "wrong": (422, {"title": "Unprocessable", "detail": "no such path: properties.y", "reason": "spec_invalid"}),
     }
     received: ClassVar[list[tuple[str, str | None, object]]] = []
@@ -119,6 +120,16 @@ def test_apply_names_file_document_and_reason_of_a_refusal_and_sends_the_rest(tm
     assert result.exit_code == 1
     assert f"{file} document 1 (metric wrong): 422 no such path: properties.y (spec_invalid)" in result.stderr
     assert result.stdout.splitlines() == ["metric fresh created"]
+
+
+def test_apply_points_at_the_line_that_a_service_finds_fault_with(tmp_path: Path, gateway: str) -> None:
+    file = tmp_path / "metrics.yaml"
+    file.write_text(
+        "kind: metric\nkey: fresh\nspec: {}\n---\n\nkind: metric\nkey: faulty\nspec:\n  a: 1\n  type: sum\n"
+    )
+    result = CliRunner().invoke(app, ["apply", "-f", str(file), "--url", gateway, "--key", "tg_a_b"])
+    assert result.exit_code == 1
+    assert f"{file}:10: metric faulty: 422 spec.type: must be count (invalid)" in result.stderr
 
 
 def test_apply_sends_nothing_when_any_document_is_malformed(tmp_path: Path, gateway: str) -> None:

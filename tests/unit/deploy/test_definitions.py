@@ -78,3 +78,47 @@ def test_an_empty_directory_or_a_missing_file_is_an_error(tmp_path: Path) -> Non
         find_files(tmp_path)
     with pytest.raises(DefinitionError, match="does not exist"):
         find_files(tmp_path / "nothing.yaml")
+
+
+TEXT = """\
+# a comment
+kind: metric
+key: m
+spec:
+  type: survey
+  questions:
+    a.b: {min: 1,
+      max: 5}
+  filter:
+    all:
+      - path: properties.a
+        op: eq
+      - {not: {path: x}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("key", 3),
+        ("spec", 4),
+        ("spec.type", 5),
+        ("spec.questions.a.b", 7),
+        ("spec.questions.a.b.max", 8),
+        ("spec.questions.a.b.nps", 7),
+        ("spec.filter.all[0].op", 12),
+        ("spec.filter.all[0].value", 11),
+        ("spec.filter.all[1].not.path", 13),
+        ("spec.group_by[3]", 4),
+        ("spec.of", 4),
+        ("elsewhere", 2),
+    ],
+)
+def test_a_place_has_its_line_or_that_of_what_it_should_stand_in(place: str, line: int) -> None:
+    (document,) = parse(TEXT, "metrics.yaml")
+    assert document.line_of(place) == line
+
+
+def test_lines_go_on_from_document_to_document() -> None:
+    documents = parse(f"---\n{TEXT}---\n{TEXT}", "metrics.yaml")
+    assert [document.line_of("spec.type") for document in documents] == [6, 20]

@@ -5,93 +5,134 @@
     start ──────────────────── deadline passes         → abandoned_timeout
     start ───── …                                      → in_progress
 
-A journey counts in the minute of its earliest start. What is learned later moves it: minus one where it stood, plus
-one where it stands, so the sums over shards are right whichever shard learns what.
+So it is unless the definition has rules of its own. A journey counts in the minute of its earliest start. What is
+learned later moves it: minus one where it stood, plus one where it stands, so the sums over shards are right
+whichever shard learns what.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-from services.aggregator.domain.event import DecodedEvent
-from services.aggregator.domain.filters import Filter
-from services.aggregator.domain.kinds.kind import Cell, Component, Part, Reading, aggregate
-from services.aggregator.domain.specs import COMMON, Selector, optional_filter, parse_selector, refuse_unknown
+from services.aggregator.domain.facts import Course, Point
+from services.aggregator.domain.kinds.journey_track import Duration, JourneyTrack, Within
+from services.aggregator.domain.kinds.kind import Cell, Component, Part, Reading, aggregate, percentile_of
+from services.aggregator.domain.kinds.related import (
+    CorrelatedTrack,
+    FirstAttemptTrack,
+    parse_at_least,
+    parse_correlates,
+    parse_first_attempt,
+)
+from services.aggregator.domain.kinds.stages import Step, parse_name, parse_stage, parse_steps, parse_unit
+from services.aggregator.domain.outcomes import (
+    COMPLETED,
+    IN_PROGRESS,
+    MAX_SPAN,
+    Places,
+    default_rules,
+    parse_rules,
+)
+from services.aggregator.domain.specs import COMMON, optional_filter, refuse_unknown
+from services.aggregator.domain.times import parse_span
+from services.aggregator.domain.tracks import (
+    MILLISECONDS_SCALE,
+    ORIGIN,
+    Column,
+    Track,
+    slot_of,
+)
 from shared.clock import DAY, SECOND
 from shared.definition_error import DefinitionError
-from shared.messages import UnitKind
 
 DEFAULT_TIMEOUT = 1_800 * SECOND
-MAX_TIMEOUT = DAY
+MAX_TIMEOUT = 90 * DAY
 MAX_STEPS = 30
-DURATION_SCALE = 6
-"""Durations are milliseconds in units of 10**-6, as other values are by default."""
-_PER_MICROSECOND = 1_000
+MAX_PARTS = 20
 
-AGGREGATIONS = (
-    "started",
-    "completed",
-    "abandoned_after_navigation",
-    "abandoned_timeout",
-    "in_progress",
-    "abandoned",
-    "abandonment_rate",
-    "completion_rate",
-    "avg_duration",
-    "count",
-)
 STEP_PREFIX = "reached:"
 """`reached:upload` is how many journeys reached the step `upload`."""
+ABANDONED = "abandoned"
+"""Outcomes whose names begin with it count as abandoned."""
 
-_FIELDS = COMMON | {"unit", "filter", "start", "complete", "navigate", "dead", "steps", "timeout"}
-_UNITS = ("user", "session", "job")
-_STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_TIMEOUT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smh])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600}
-
-
-class Outcome(Enum):
-    """What became of a journey that has started; the value is the first part of its windows' group."""
-
-    COMPLETED = "completed"
-    ABANDONED_AFTER_NAVIGATION = "abandoned_after_navigation"
-    ABANDONED_TIMEOUT = "abandoned_timeout"
-    IN_PROGRESS = "in_progress"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    name: str
-    select: Selector
+_FIELDS = COMMON | {
+    "unit",
+    "filter",
+    "start",
+    "complete",
+    "navigate",
+    "dead",
+    "steps",
+    "timeout",
+    "outcomes",
+    "durations",
+    "within",
+    "correlate",
+    "first_attempt",
+}
+_STAGES = ("start", "complete", "navigate", "dead")
 
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """What a journey metric asks of each event; `timeout` in µs."""
+    """What a journey metric asks of each unit, and of the units that its own are part of."""
 
-    unit: UnitKind
-    where: Filter | None
-    start: Selector
-    complete: Selector
-    navigate: Selector | None
-    dead: Selector | None
-    steps: tuple[Step, ...]
-    timeout: int
+    track: JourneyTrack
+    correlates: tuple[CorrelatedTrack, ...] = ()
+    first_attempt: FirstAttemptTrack | None = None
 
     type = "journey"
-    scale = DURATION_SCALE
+    scale = MILLISECONDS_SCALE
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        return (self.track, *self.correlates, *([self.first_attempt] if self.first_attempt else []))
 
     @property
     def components(self) -> tuple[Component, ...]:
-        return ("outcome", "step") if self.steps else ("outcome",)
+        found: list[Component] = ["outcome"]
+        if self.track.steps:
+            found.append("step")
+        if self.track.durations:
+            found.append("duration")
+        if self.track.within:
+            found.append("within")
+        if self.correlates:
+            found.append("correlated")
+        if any(correlate.distinct for correlate in self.correlates):
+            found.append("matched")
+        if self.first_attempt:
+            found.append("first_attempt")
+        return tuple(found)
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """In the order of their rules."""
+        return (*(rule.name for rule in self.track.rules), IN_PROGRESS)
 
     @property
     def aggregations(self) -> tuple[str, ...]:
-        return (*AGGREGATIONS, *(STEP_PREFIX + step.name for step in self.steps))
+        track = self.track
+        rates = [f"share:{name}" for name in self.outcomes[:-1] if name not in _DEFAULT_OUTCOMES]
+        abandons = any(name.startswith(ABANDONED) for name in self.outcomes)
+        return (
+            "started",
+            *self.outcomes,
+            *((ABANDONED, "abandonment_rate") if abandons else ()),
+            *(("completion_rate",) if COMPLETED in self.outcomes else ()),
+            *(("avg_duration",) if COMPLETED in self.outcomes and track.complete is not None else ()),
+            "count",
+            *rates,
+            *(STEP_PREFIX + name for name, _ in track.steps),
+            *(f"{a}:{d.name}" for d in track.durations for a in ("count", "avg", *d.percentiles)),
+            *(f"{a}:{w.name}" for w in track.within for a in ("within", "within_rate")),
+            *(f"{a}:{c.name}" for c in self.correlates for a in ("with", "with_rate", "avg_time")),
+            *(f"{a}:{c.name}" for c in self.correlates if c.distinct for a in ("matched", "matched_rate")),
+            *(["first_attempts", *(f"first_attempt:{o}" for o in self.outcomes)] if self.first_attempt else []),
+            *(["first_attempt_success"] if self.first_attempt and COMPLETED in self.outcomes else []),
+        )
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -101,184 +142,147 @@ class Journey:
         return aggregation in self.aggregations
 
     def read(self, cells: Mapping[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
-        """Rates are of resolved journeys, those completed or abandoned: what is in progress can still be either."""
-        outcomes = {o: cells.get(("outcome", o.value), Cell()) for o in Outcome}
-        completed = outcomes[Outcome.COMPLETED]
-        abandoned = outcomes[Outcome.ABANDONED_AFTER_NAVIGATION].n + outcomes[Outcome.ABANDONED_TIMEOUT].n
+        """Rates are of resolved journeys: what is in progress can still be anything."""
+        outcomes = {name: cells.get(("outcome", name), Cell()) for name in self.outcomes}
+        completed = outcomes.get(COMPLETED, Cell())
+        abandoned = sum(cell.n for name, cell in outcomes.items() if name.startswith(ABANDONED))
         started = sum(cell.n for cell in outcomes.values())
-        resolved = completed.n + abandoned
+        resolved = started - outcomes[IN_PROGRESS].n
         values: dict[str, float | int | None] = {
-            **{o.value: cell.n for o, cell in outcomes.items()},
+            **{name: cell.n for name, cell in outcomes.items()},
+            **{f"share:{name}": _share(cell.n, resolved) for name, cell in outcomes.items()},
             "started": started,
             "count": started,
-            "abandoned": abandoned,
-            "abandonment_rate": abandoned / resolved if resolved else None,
-            "completion_rate": completed.n / resolved if resolved else None,
+            ABANDONED: abandoned,
+            "abandonment_rate": _share(abandoned, resolved),
+            "completion_rate": _share(completed.n, resolved),
             "avg_duration": aggregate(completed, "avg", self.scale),
         }
-        for (component, name), cell in cells.items():
-            if component == "step":
-                values[STEP_PREFIX + name] = cell.n
-        return [Reading(a, values.get(a, 0), started) for a in wanted]
-
-    @property
-    def candidates(self) -> Selector:
-        """Takes every event that can matter."""
-        kinds: set[str] = set()
-        for select in self._selectors():
-            if select.events is None:
-                return Selector(None, self.where)
-            kinds |= select.events
-        return Selector(frozenset(kinds), self.where)
-
-    def _selectors(self) -> list[Selector]:
-        given = [self.start, self.complete, self.navigate, self.dead, *(s.select for s in self.steps)]
-        return [select for select in given if select is not None]
-
-    def facts_of(self, event: DecodedEvent) -> Facts | None:
-        """What the event tells of its unit; None if nothing. A start is still without its group."""
-        facts = Facts(
-            started=event.time if _takes(self.start, event) else None,
-            completed=event.time if _takes(self.complete, event) else None,
-            navigated=event.time if _takes(self.navigate, event) else None,
-            died=event.time if _takes(self.dead, event) else None,
-            steps=sum(1 << i for i, step in enumerate(self.steps) if _takes(step.select, event)),
-        )
-        return None if facts == _NOTHING else replace(facts, seen=event.time)
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a unit: times (µs) of the earliest event of each kind, steps reached as a bit set.
-
-    `group` is the canonical JSON array of the earliest start's group values; `expired` says that a shard's clock
-    has passed the deadline; `seen` is when the latest event happened, by which rows without a start are forgotten.
-    """
-
-    started: int | None = None
-    group: str = "[]"
-    completed: int | None = None
-    navigated: int | None = None
-    died: int | None = None
-    steps: int = 0
-    expired: bool = False
-    seen: int = 0
-
-    def with_group(self, group: str) -> Facts:
-        return replace(self, group=group)
+        counts = dict.fromkeys(wanted, started)
+        for name, _ in self.track.steps:
+            values[STEP_PREFIX + name] = cells.get(("step", name), Cell()).n
+        for duration in self.track.durations:
+            cell = cells.get(("duration", duration.name), Cell())
+            for aggregation in ("count", "avg", *duration.percentiles):
+                values[f"{aggregation}:{duration.name}"] = aggregate(cell, aggregation, self.scale)
+                counts[f"{aggregation}:{duration.name}"] = cell.n
+        for within in self.track.within:
+            reached, of = (cells.get(("within", lead), Cell()).n for lead in (within.name, f"{within.name}|of"))
+            values[f"within:{within.name}"] = reached
+            values[f"within_rate:{within.name}"] = _share(reached, of)
+            counts[f"within:{within.name}"] = counts[f"within_rate:{within.name}"] = of
+        for correlate in self.correlates:
+            cell = cells.get(("correlated", correlate.name), Cell())
+            matched = cells.get(("matched", correlate.name), Cell())
+            values[f"with:{correlate.name}"] = cell.n
+            values[f"with_rate:{correlate.name}"] = _share(cell.n, started)
+            values[f"avg_time:{correlate.name}"] = aggregate(cell, "avg", self.scale)
+            counts[f"avg_time:{correlate.name}"] = cell.n
+            values[f"matched:{correlate.name}"] = matched.n
+            values[f"matched_rate:{correlate.name}"] = _share(matched.n, started)
+        if self.first_attempt:
+            firsts = {name: cells.get(("first_attempt", name), Cell()).n for name in self.outcomes}
+            attempts = sum(firsts.values())
+            values |= {f"first_attempt:{name}": n for name, n in firsts.items()}
+            values["first_attempts"] = attempts
+            resolved = attempts - firsts[IN_PROGRESS]
+            values["first_attempt_success"] = _share(firsts.get(COMPLETED, 0), resolved)
+            counts |= {f"first_attempt:{name}": attempts for name in firsts}
+            counts |= {"first_attempts": attempts, "first_attempt_success": resolved}
+        return [Reading(a, values[a], counts[a]) for a in wanted]
 
 
-_NOTHING = Facts()
+_DEFAULT_OUTCOMES = (COMPLETED, "abandoned_after_navigation", "abandoned_timeout")
 
 
-def merged(a: Facts, b: Facts) -> Facts:
-    """What both together tell. Of two starts at one instant the lesser group holds."""
-    started, group = a.started, a.group
-    if b.started is not None and (started is None or (b.started, b.group) < (started, group)):
-        started, group = b.started, b.group
-    return Facts(
-        started=started,
-        group=group,
-        completed=_earlier(a.completed, b.completed),
-        navigated=_earlier(a.navigated, b.navigated),
-        died=_earlier(a.died, b.died),
-        steps=a.steps | b.steps,
-        expired=a.expired or b.expired,
-        seen=max(a.seen, b.seen),
-    )
-
-
-def outcome_of(facts: Facts) -> Outcome | None:
-    """None before the start is known: nothing counts until then."""
-    if facts.started is None:
-        return None
-    if facts.completed is not None:
-        return Outcome.COMPLETED
-    if facts.navigated is not None and (facts.died is not None or facts.expired):
-        return Outcome.ABANDONED_AFTER_NAVIGATION
-    return Outcome.ABANDONED_TIMEOUT if facts.expired else Outcome.IN_PROGRESS
-
-
-def duration_of(facts: Facts) -> int:
-    """Scaled ms from start to completion; 0 if not completed, or if clocks put the completion before the start."""
-    if facts.started is None or facts.completed is None:
-        return 0
-    return max(0, facts.completed - facts.started) * _PER_MICROSECOND
-
-
-def _takes(select: Selector | None, event: DecodedEvent) -> bool:
-    if select is None or (select.events is not None and event.event_type not in select.events):
-        return False
-    return select.where is None or select.where.matches(event)
-
-
-def _earlier(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else min(a, b)
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def parse_journey(spec: Mapping[str, Any]) -> Journey:
     """Raises DefinitionError, which names the faulty place."""
     refuse_unknown(spec, _FIELDS, "spec")
-    unit = spec.get("unit")
-    if unit not in _UNITS:
-        raise DefinitionError("spec.unit", f"must be one of {', '.join(_UNITS)}")
+    unit = parse_unit(spec.get("unit"), "spec.unit")
     for name in ("start", "complete"):
-        if spec.get(name) is None:
+        if spec.get(name) is None and (name == "start" or spec.get("outcomes") is None):
             raise DefinitionError(f"spec.{name}", "a journey needs the events that start it and that complete it")
-    return Journey(
-        unit=cast(UnitKind, unit),
-        where=optional_filter(spec.get("filter"), "spec.filter"),
-        start=_stage(spec["start"], "spec.start"),
-        complete=_stage(spec["complete"], "spec.complete"),
-        navigate=_optional_stage(spec.get("navigate"), "spec.navigate"),
-        dead=_optional_stage(spec.get("dead"), "spec.dead"),
-        steps=_steps(spec.get("steps")),
-        timeout=_timeout(spec.get("timeout")),
+    where = optional_filter(spec.get("filter"), "spec.filter")
+    selectors = {name: parse_stage(spec[name], f"spec.{name}") for name in _STAGES if spec.get(name) is not None}
+    steps = _steps(spec.get("steps"))
+    selectors.update((step.name, step.select) for step in steps)
+    slots = {name: i for i, name in enumerate(selectors)}
+    places = Places(slots)
+    rules = (
+        default_rules(slots)
+        if spec.get("outcomes") is None
+        else parse_rules(spec["outcomes"], "spec.outcomes", places)
     )
-
-
-def _stage(spec: object, place: str, *, also: frozenset[str] = frozenset()) -> Selector:
-    """A stage names its events or tells them by a filter: all events at once would be no stage."""
-    if isinstance(spec, Mapping):
-        refuse_unknown(spec, {"event", "filter", *also}, place)
-        if spec.get("event") is None and spec.get("filter") is None:
-            raise DefinitionError(place, "needs event or filter")
-    return parse_selector(spec, place)
-
-
-def _optional_stage(spec: object, place: str) -> Selector | None:
-    return None if spec is None else _stage(spec, place)
+    durations, within = _durations(spec.get("durations"), places), _withins(spec.get("within"), places)
+    timeout = DEFAULT_TIMEOUT
+    if spec.get("timeout") is not None:
+        timeout = parse_span(spec["timeout"], "spec.timeout", most=MAX_TIMEOUT)
+    track = JourneyTrack(
+        unit=unit,
+        slots=tuple(
+            slot_of(select, where, ORIGIN if i == 0 else (Column.EVENT,) if i in places.counted else ())
+            for i, select in enumerate(selectors.values())
+        ),
+        course=Course(len(slots), places.points),
+        timeout=timeout,
+        rules=rules,
+        complete=slots.get("complete"),
+        steps=tuple((step.name, slots[step.name]) for step in steps),
+        durations=durations,
+        within=within,
+    )
+    return Journey(
+        track,
+        parse_correlates(spec.get("correlate"), track),
+        parse_first_attempt(spec.get("first_attempt"), track),
+    )
 
 
 def _steps(spec: object) -> tuple[Step, ...]:
     if spec is None:
         return ()
-    if not isinstance(spec, list) or len(spec) > MAX_STEPS:
-        raise DefinitionError("spec.steps", f"must be a list of at most {MAX_STEPS} steps")
-    steps: list[Step] = []
-    for i, one in enumerate(spec):
-        place = f"spec.steps[{i}]"
-        select = _stage(one, place, also=frozenset({"name"}))
-        name = one.get("name")
-        if not isinstance(name, str) or not _STEP.fullmatch(name):
-            raise DefinitionError(f"{place}.name", "1 to 64 letters, digits, '_', '.' or '-'")
-        if name in [s.name for s in steps]:
-            raise DefinitionError(f"{place}.name", f"{name} is there twice")
-        steps.append(Step(name, select))
-    return tuple(steps)
+    return parse_steps(spec, "spec.steps", least=0, most=MAX_STEPS, taken=frozenset(_STAGES))
 
 
-def _timeout(spec: object) -> int:
-    """A number of seconds, or text such as 90s, 30m, 1.5h."""
-    micros: float | None = None
+def _durations(spec: object, places: Places) -> tuple[Duration, ...]:
+    found: list[Duration] = []
+    for place, one in _parts(spec, "spec.durations", {"name", "from", "to", "percentiles"}):
+        name = parse_name(one.get("name"), f"{place}.name", {d.name for d in found})
+        begin = places.slot(one.get("from", "start"), f"{place}.from")
+        end = places.later_slot(one.get("to"), f"{place}.to")
+        if begin == end:
+            raise DefinitionError(f"{place}.to", "must be another step")
+        asked = one.get("percentiles", [])
+        if not isinstance(asked, list) or not all(isinstance(p, str) and percentile_of(p) is not None for p in asked):
+            raise DefinitionError(f"{place}.percentiles", "must be a list such as [p50, p95]")
+        found.append(Duration(name, begin, places.add(Point(end, after=begin)), tuple(dict.fromkeys(asked))))
+    return tuple(found)
+
+
+def _withins(spec: object, places: Places) -> tuple[Within, ...]:
+    found: list[Within] = []
+    for place, one in _parts(spec, "spec.within", {"name", "step", "of", "within", "at_least"}):
+        name = parse_name(one.get("name"), f"{place}.name", {w.name for w in found})
+        step = places.later_slot(one.get("step"), f"{place}.step")
+        of = places.slot(one.get("of", "start"), f"{place}.of")
+        span = parse_span(one.get("within"), f"{place}.within", most=MAX_SPAN)
+        at_least = parse_at_least(one, place)
+        point = Point(step, after=of, strictly=True, nth=at_least, within=span, of=of)
+        found.append(Within(name, of, places.add(point)))
+    return tuple(found)
+
+
+def _parts(spec: object, place: str, known: set[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if spec is None:
-        return DEFAULT_TIMEOUT
-    if isinstance(spec, str) and (match := _TIMEOUT.fullmatch(spec)):
-        micros = float(match[1]) * _SECONDS[match[2]] * SECOND
-    elif isinstance(spec, int | float) and not isinstance(spec, bool):
-        micros = spec * SECOND
-    if micros is None or not 1 <= micros <= MAX_TIMEOUT:
-        raise DefinitionError(
-            "spec.timeout", "must be seconds, or text such as 90s, 30m or 2h; more than 0, at most 24h"
-        )
-    return round(micros)
+        return
+    if not isinstance(spec, list) or len(spec) > MAX_PARTS:
+        raise DefinitionError(place, f"must be a list of at most {MAX_PARTS}")
+    for i, one in enumerate(spec):
+        if not isinstance(one, Mapping):
+            raise DefinitionError(f"{place}[{i}]", f"must be an object with {', '.join(sorted(known))}")
+        refuse_unknown(one, known, f"{place}[{i}]")
+        yield f"{place}[{i}]", one

@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal, Protocol
 
-from services.aggregator.domain.states import AnyState, decode, merged
+from services.aggregator.domain.states import AnyState, Histogram, decode, merged
 from shared.statistics import sketch
 
-Component = Literal["value", "numerator", "denominator", "streak", "outcome", "step"]
-"""Which rows of a metric: of a measure, of a streak, of journeys by outcome, of journeys by step reached."""
+Component = Literal[
+    "value",
+    "share",
+    "numerator",
+    "denominator",
+    "unique",
+    "category",
+    "answer",
+    "nps",
+    "streak",
+    "outcome",
+    "step",
+    "duration",
+    "within",
+    "correlated",
+    "matched",
+    "first_attempt",
+    "stage",
+    "drop_off",
+]
+"""Which rows of a metric: of a measure, of a streak, of journeys by outcome, of journeys by step reached …"""
 
-LED: frozenset[Component] = frozenset({"outcome", "step"})
-"""Components whose windows' groups begin with the name of a part: an outcome, a step."""
+LED: frozenset[Component] = frozenset(
+    {
+        "share",
+        "category",
+        "answer",
+        "nps",
+        "outcome",
+        "step",
+        "duration",
+        "within",
+        "correlated",
+        "matched",
+        "first_attempt",
+        "stage",
+        "drop_off",
+    }
+)
+"""Components whose windows' groups begin with a part's name: of a share, category, question, outcome or step."""
+
+UNCOUNTED: frozenset[Component] = frozenset({"step", "duration", "within", "matched", "drop_off"})
+"""Components that have no counters of their own: their events are counted with the leading component's."""
+
+REPORTED: frozenset[Component] = UNCOUNTED | {"correlated", "first_attempt", "unique", "category", "answer", "nps"}
+"""Components for reports only: no rule can name them, so they are not published."""
 
 Part = tuple[Component, str]
 """One of the cells that make up a window: the component, and the part's name where the component is led (else '')."""
+
+MOMENTS = ("variance", "stddev")
+"""What sums of squares give, beside the simple aggregations."""
+
+PERCENTILE_ERROR = 0.01
+"""Of a percentile, relative to a value that was there."""
 
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,2})?)")
 
@@ -55,13 +104,17 @@ class Cell:
 class Reading:
     """One aggregation of one window. `value` is None where there is nothing to take it of.
 
-    `part` names whose it is where a metric reads several at once, such as a survey's question.
+    `part` names whose it is where a metric reads several at once: a survey's question, a category.
     """
 
     aggregation: str
     value: float | int | None
     count: int
     part: str | None = None
+    error: float | None = None
+    """Relative to the truth: 0 if exact, None where the question does not arise."""
+    trend: str | None = None
+    """For changes against the window before: increasing, stable or decreasing."""
 
 
 class Described(Protocol):
@@ -112,10 +165,21 @@ def aggregate(cell: Cell, aggregation: str, scale: int) -> float | int | None:
         return None if cell.min is None else unscaled(cell.min, scale)
     if aggregation == "max":
         return None if cell.max is None else unscaled(cell.max, scale)
+    if aggregation in MOMENTS:
+        return spread(cell, aggregation, scale)
     share = percentile_of(aggregation)
     assert share is not None
-    found = sketch.quantile(cell.state.counts, share) if cell.state is not None else None
+    found = sketch.quantile(cell.state.counts, share) if isinstance(cell.state, Histogram) else None
     return None if found is None else found / 10**scale
+
+
+def spread(cell: Cell, aggregation: str, scale: int) -> float | None:
+    """The sample's variance or its root, from exact sums; None of fewer than two values."""
+    if cell.n < 2:
+        return None
+    squares = cell.n * cell.sum_squares - cell.sum**2
+    variance = float(Fraction(squares, cell.n * (cell.n - 1) * 10 ** (2 * scale)))
+    return variance if aggregation == "variance" else math.sqrt(variance)
 
 
 def unscaled(value: int, scale: int) -> float:

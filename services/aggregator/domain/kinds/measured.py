@@ -1,19 +1,32 @@
 """Counts, values and ratios: one number per event, summed up.
 
-A metric of type `count` or `value` is one measure, a `ratio` is two. A measure says which events it takes (event
-types, filter) and which value of each (a path, or 1 for a count).
+A metric of type `count` or `value` is one measure (and one for each share under a limit), a `ratio` is two. A measure
+says which events it takes (event types, filter) and which value of each (a path, an expression, or 1 for a count).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from services.aggregator.domain.kinds.kind import Cell, Component, Part, Reading, aggregate, percentile_of
-from services.aggregator.domain.paths import Path, parse_path
+from services.aggregator.domain.elements import Elements
+from services.aggregator.domain.expressions import Source, parse_source
+from services.aggregator.domain.kinds.by_unit import FIELDS as BY_UNIT
+from services.aggregator.domain.kinds.by_unit import NOTHING, ByUnit, parse_by_unit
+from services.aggregator.domain.kinds.kind import (
+    MOMENTS,
+    PERCENTILE_ERROR,
+    Cell,
+    Component,
+    Part,
+    Reading,
+    aggregate,
+    percentile_of,
+)
 from services.aggregator.domain.specs import COMMON, Selector, parse_aggregations, parse_selector, refuse_unknown
+from services.aggregator.domain.turns import Turn, share_of
 from shared.definition_error import DefinitionError
 
 SIMPLE_AGGREGATIONS = ("count", "sum", "avg", "min", "max")
@@ -27,9 +40,17 @@ class Measure:
 
     component: Component
     select: Selector
-    value: Path | None
+    value: Source | None
     sketched: bool = False
     """Whether a histogram is kept, for percentiles."""
+    turn: Turn | None = None
+    """What becomes of each value before it is summed up."""
+    part: str = ""
+    """Whose it is among the measures of a led component; they select the same events."""
+    elements: Elements | None = None
+    """Takes the event once for each of these, which lead its group."""
+    exact_up_to: int | None = None
+    """Keeps which values there are instead of summing them up: exactly up to so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,7 @@ class Measured:
     scale: int
     aggregations: tuple[str, ...]
     measures: tuple[Measure, ...]
+    by_unit: ByUnit = NOTHING
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -64,8 +86,8 @@ class Value(Measured):
 
     @property
     def readable(self) -> tuple[str, ...]:
-        asked = tuple(a for a in self.aggregations if a not in SIMPLE_AGGREGATIONS)
-        return (*SIMPLE_AGGREGATIONS, *asked)
+        always = (*SIMPLE_AGGREGATIONS, *MOMENTS)
+        return (*always, *(a for a in self.aggregations if a not in always))
 
     def can_read(self, aggregation: str) -> bool:
         """A histogram gives percentiles of any rank."""
@@ -76,8 +98,15 @@ class Value(Measured):
         return self.measures[0].sketched
 
     def read(self, cells: Mapping[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
+        return [self._reading(cells, a) for a in wanted]
+
+    def _reading(self, cells: Mapping[Part, Cell], aggregation: str) -> Reading:
+        if share_of(aggregation, self.scale):
+            within = cells.get(("share", aggregation), Cell())
+            return Reading(aggregation, aggregate(within, "avg", self.scale), within.n)
         cell = cells.get(("value", ""), Cell())
-        return [Reading(a, aggregate(cell, a, self.scale), cell.n) for a in wanted]
+        error = PERCENTILE_ERROR if percentile_of(aggregation) is not None else None
+        return Reading(aggregation, aggregate(cell, aggregation, self.scale), cell.n, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +134,38 @@ def parse_count(spec: Mapping[str, Any]) -> Count:
     """Raises DefinitionError, which names the faulty place."""
     if "value" in spec:
         raise DefinitionError("spec.value", "a count metric has no value; use type: value")
-    refuse_unknown(spec, COMMON | _MEASURE | _NUMBERS, "spec")
-    return Count(_scale(spec), parse_aggregations(spec, ("count",), default=("count",)), (_measure(spec, "value"),))
+    refuse_unknown(spec, COMMON | _MEASURE | _NUMBERS | BY_UNIT, "spec")
+    asked, scale = parse_aggregations(spec, ("count",), default=("count",)), parse_scale(spec)
+    return Count(scale, asked, (_measure(spec, "value"),), parse_by_unit(spec, scale))
 
 
 def parse_value(spec: Mapping[str, Any]) -> Value:
     """Raises DefinitionError, which names the faulty place."""
-    refuse_unknown(spec, COMMON | _MEASURE | _NUMBERS, "spec")
-    if "value" not in spec:
-        raise DefinitionError("spec.value", "a value metric needs the path of its number")
+    refuse_unknown(spec, COMMON | _MEASURE | _NUMBERS | BY_UNIT, "spec")
+    if spec.get("value") is None:
+        raise DefinitionError("spec.value", "a value metric needs the path of its number, or an expression")
+    scale = parse_scale(spec)
     asked = parse_aggregations(
         spec,
-        SIMPLE_AGGREGATIONS,
+        (*SIMPLE_AGGREGATIONS, *MOMENTS),
         default=SIMPLE_AGGREGATIONS,
-        family=lambda name: percentile_of(name) is not None,
-        more=", or percentiles such as p95",
+        family=lambda name: percentile_of(name) is not None or share_of(name, scale) is not None,
+        more=", percentiles such as p95, or shares such as share<=300000",
     )
-    sketched = any(percentile_of(a) is not None for a in asked)
-    return Value(_scale(spec), asked, (_measure(spec, "value", sketched=sketched),))
+    whole = _measure(spec, "value", sketched=any(percentile_of(a) is not None for a in asked))
+    shares = [
+        replace(whole, component="share", sketched=False, turn=limit, part=a)
+        for a in asked
+        if (limit := share_of(a, scale))
+    ]
+    return Value(scale, asked, (whole, *shares), parse_by_unit(spec, scale))
 
 
 def parse_ratio(spec: Mapping[str, Any]) -> Ratio:
     """Raises DefinitionError, which names the faulty place."""
     refuse_unknown(spec, COMMON | _NUMBERS | {"numerator", "denominator"}, "spec")
     measures = _part(spec.get("numerator"), "numerator"), _part(spec.get("denominator"), "denominator")
-    return Ratio(_scale(spec), parse_aggregations(spec, ("avg", "count"), default=("avg",)), measures)
+    return Ratio(parse_scale(spec), parse_aggregations(spec, ("avg", "count"), default=("avg",)), measures)
 
 
 def _part(spec: object, component: Component) -> Measure:
@@ -146,12 +182,13 @@ def _measure(
     return Measure(
         component=component,
         select=parse_selector(spec, place),
-        value=parse_path(spec["value"], f"{place}.value") if spec.get("value") is not None else None,
+        value=parse_source(spec["value"], f"{place}.value") if spec.get("value") is not None else None,
         sketched=sketched,
     )
 
 
-def _scale(spec: Mapping[str, Any]) -> int:
+def parse_scale(spec: Mapping[str, Any]) -> int:
+    """Raises DefinitionError."""
     scale = spec.get("scale", 6)
     if type(scale) is not int or not 0 <= scale <= 9:
         raise DefinitionError("spec.scale", "must be an integer from 0 to 9: the decimal places that are kept")
