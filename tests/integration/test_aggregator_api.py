@@ -328,6 +328,9 @@ async def test_the_documentation_shows_a_definition_of_every_type(api: Api) -> N
     schema = (await api.reader.get("/api/v1/openapi/aggregator.json")).json()
     body = schema["paths"]["/api/v1/admin/metrics/{key}"]["put"]["requestBody"]["content"]["application/json"]
     assert set(body["examples"]) == set(KINDS)
+    shown = schema["paths"][METRICS]["get"]
+    assert shown["responses"]["200"]["content"]["application/json"]["examples"]
+    assert all("examples" in p["schema"] or "description" in p for p in shown["parameters"])
     for name, example in body["examples"].items():
         answer = await api.admin.put(f"/api/v1/admin/metrics/example.{name}", json=example["value"])
         assert answer.is_success, answer.text
@@ -386,6 +389,12 @@ ODD_QUERIES = [
     {"to": "-62135596800", "time_window": "1d"},
     {"from": "1e400"},
     {"limit": "9" * 5_000},
+    {"from": "0001-01-01T00:00:00Z", "time_window": "1d", "metric_name": "pages"},
+    {"to": "0001-01-01T00:00:00Z", "time_window": "trailing:1h", "metric_name": "pages"},
+    {"experiment": "x"},
+    {"experiment": "another's", "metric_name": "imports"},
+    {"experiment": "x\x00", "metric_name": "imports"},
+    {"experiment": "x", "metric_name": "revenue", "segment": "properties.'; --"},
     {"metric_name": "a\x00"},
     {"metric_name": "\U0001f600"},
     {"metric_name": "'; DROP TABLE metrics; --"},
@@ -402,6 +411,28 @@ async def test_no_query_is_answered_with_a_fault_of_ours(api: Api, query: dict[s
     if response.status_code >= 400:
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "reason"),
+    [
+        ({"metric_name": "clicks", "segment": "context.net"}, 422, "experiment_missing"),
+        ({"experiment": "x", "metric_name": "revenue", "segment": "net"}, 422, "segment_invalid"),
+        ({"experiment": "x", "metric_name": "revenue", "from": "2026-01-01T00:00:00Z"}, 422, "window_unknown"),
+        ({"experiment": "x", "metric_name": "imports", "time_window": "1h"}, 422, "window_unknown"),
+        ({"experiment": "x", "metric_name": "imports", "aggregation_type": "abandoned"}, 422, "aggregation_unknown"),
+        ({"experiment": "x", "metric_name": "imports"}, 404, "experiment_metric_not_found"),
+        ({"experiment": "x", "metric_name": "revenue"}, 404, "experiment_metric_not_found"),
+        ({"experiment": "x"}, 422, "metric_missing"),
+        ({"metric_name": "nothing"}, 404, "metric_unknown"),
+    ],
+    ids=str,
+)
+async def test_what_would_be_passed_over_is_refused(
+    api: Api, query: dict[str, str], status: int, reason: str
+) -> None:
+    response = await api.reader.get(METRICS, params=query)
+    assert (response.status_code, response.json()["reason"]) == (status, reason)
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,9 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
     assert ratio["control", "4g", "numerator"]["unit_sum"] == 3
     assert ratio["control", "4g", "denominator"]["unit_sum"] == 1
     assert ratio["control", "4g", "numerator"]["other"]["of"] == "denominator"
+    assert ratio["control", "4g", "numerator"]["ratio"] == 3
+    assert ratio["control", "wifi", "numerator"]["ratio"] is None
+    assert "ratio" not in ratio["control", "4g", "denominator"]
     answers = await shown(pool, case.organisation, "q")
     assert {key: item["mean"] for key, item in answers.items()} == {
         ("control", "stars"): 5,
@@ -385,6 +388,10 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
     }
     different = await shown(pool, case.organisation, "d")
     assert [(i["unique"], i["count"], i["units"], i["error"]) for i in different.values()] == [(4, 5, 2, 0)]
+    asked = await shown(pool, case.organisation, "d", unique, aggregation="unique")
+    assert [i["metric_value"] for i in asked.values()] == [4]
+    with pytest.raises(Problem, match="histogram"):
+        await shown(pool, case.organisation, "c", definitions[2], aggregation="p50")
     states = await shown(pool, case.organisation, "j", journey)
     assert {key: (i["count"], i["share"], i["mean"], i["conflicted"]) for key, i in states.items()} == {
         ("control", "completed"): (1, 0.5, 2_000, 0),
@@ -395,6 +402,35 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
     )
     with pytest.raises(Problem, match="nothing is counted"):
         await shown(pool, case.organisation, "unknown")
+    with pytest.raises(Problem, match="nothing is counted"):
+        await shown(pool, "another organisation", "j", journey)
+
+
+async def test_a_visitors_journeys_are_cut_by_the_visitors_variant(pool: Pool) -> None:
+    case = Case()
+    metric = parse_definition(case.organisation, "j", 1, {**JOURNEY, "unit": "session"})
+    plan = make_plan([metric], [experiment("x", organisation=case.organisation)])
+    exposure = {"experiment": "x", "variant": "control"}
+    told = [("experiment_exposure", exposure), ("begin", {}), ("done", {})]
+    shard = await Shard.start(pool, 0, plan)
+    await shard.fold(
+        [
+            record(
+                i,
+                event(
+                    organisation=case.organisation,
+                    event_id=f"e{i}",
+                    event_type=kind,
+                    anonymous_id="visitor",
+                    session_id="s",
+                    properties=properties,
+                ),
+            )
+            for i, (kind, properties) in enumerate(told)
+        ]
+    )
+    states = await shown(pool, case.organisation, "j", metric)
+    assert {key: item["count"] for key, item in states.items()} == {("control", "completed"): 1}
 
 
 async def test_the_earliest_event_with_both_ids_says_who_a_visitor_is(pool: Pool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -17,6 +18,7 @@ from services.aggregator.domain.fold import fold
 from services.aggregator.domain.known import KnownUnits
 from services.aggregator.domain.metrics import Definition
 from services.aggregator.domain.seen import SeenIds
+from services.aggregator.domain.states import Histogram
 from services.aggregator.maintenance import Maintenance
 from services.aggregator.store.facts import OUT_OF_REACH
 from services.aggregator.store.series import SeriesIds
@@ -24,6 +26,7 @@ from services.aggregator.store.shards import ShardRow, create_shard, load_shard
 from services.aggregator.store.transaction import apply_batch
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from shared.postgres import Pool, create_pool
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import NOW, definition, event, judged, plan_of, record
 from tests.unit.aggregator.unit_table import UnitTable
 
@@ -226,3 +229,35 @@ async def test_early_entries_are_forgotten_once_no_start_can_come_before_them(po
     await writer.tell(metric, [event(event_id="clock", event_type="nothing", time=later)])
     await writer.tell(metric, [event(event_id="late", event_type="mapped", user_id="u", time=later)])
     assert await pool.fetchval(size) < full / 3
+
+
+async def test_a_duration_that_moves_within_its_bucket_keeps_all_percentiles(pool: Pool) -> None:
+    """Of its minute and of the longer windows: what others gave to them stays, too."""
+    metric = definition("buckets", **IMPORTS)
+    writer = await Writer.start(pool, 210)
+
+    def told(kind: str, job: str, time: int) -> dict[str, Any]:
+        properties = {"status": "success", "plan": "free"}
+        one = f"{kind}{job}{time}"
+        return event(event_id=one, event_type=kind, user_id=job, job_id=job, time=time, properties=properties)
+
+    events = [told("import_started", job, NOW) for job in ("a", "b", "c")]
+    events += [told("mapped", job, NOW + 1) for job in ("a", "b", "c")]
+    events += [told("import_ended", job, NOW + 1_000 * SECOND) for job in ("a", "b", "c")]
+    await writer.tell(metric, events)
+    await writer.tell(metric, [told("import_ended", "a", NOW + 999 * SECOND), told("pageview", "z", NOW + HOUR)])
+    await writer.tell(metric, [told("import_ended", "b", NOW + 999 * SECOND)])
+    await writer.tell(metric, [told("import_ended", "c", NOW + 500 * SECOND)])
+    expected = Histogram({bucket_of(999 * SECOND - 1): 2, bucket_of(500 * SECOND - 1): 1}).encode()
+    for table in ("window_minutes", "window_rolls"):
+        rows = await pool.fetch(
+            f"SELECT m.sketch, m.n FROM {table} m JOIN window_series s ON s.id = m.series_id "
+            "WHERE s.metric = 'buckets' AND s.component = 'duration'"
+        )
+        assert {tuple(row) for row in rows} == {(expected, 3)}, table
+        assert rows
+
+
+def bucket_of(took: int) -> int:
+    """Of a time in µs."""
+    return int(sketch.buckets_of(np.array([took * 1_000]))[0])

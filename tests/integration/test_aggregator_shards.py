@@ -79,11 +79,18 @@ async def pool(postgres: str) -> AsyncIterator[Pool]:
     await pool.close()
 
 
+class SettledCatalogue:
+    """Its plan never changes."""
+
+    def ask_again(self) -> None:
+        pass
+
+
 def tools(pool: FaultyPool, offers: Offers) -> Tools:
     return Tools(
         pool,
         SeriesIds(),
-        cast(Any, None),
+        cast(Any, SettledCatalogue()),
         cast(Any, None),
         cast(Any, offers),
         Listeners(),

@@ -12,9 +12,11 @@ from services.aggregator.domain.fold import fold
 from services.aggregator.domain.kinds.kind import Cell, Part
 from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import WindowSeries
+from services.aggregator.domain.states import Histogram
 from services.aggregator.domain.tracks import Share
 from shared.clock import DAY, HOUR, MINUTE, SECOND
 from shared.definition_error import DefinitionError
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import NOW, definition, distinct, event, judged, kind_of, plan_of
 
 SPEC: dict[str, Any] = {
@@ -127,6 +129,14 @@ def test_percentiles_of_durations_survive_a_change_of_mind() -> None:
     cell = Cell(n=1, sum=5_000_000, state=duration.state)
     readings = kind.read({("outcome", "in_progress"): Cell(n=1), ("duration", "d"): cell}, ("avg:d", "p50:d"))
     assert [r.value for r in readings] == [5.0, pytest.approx(5.0, rel=0.01)]
+
+
+def test_a_time_of_decades_has_a_percentile_too() -> None:
+    moves = Moves()
+    moves.move((), [Share("duration", T, '["d"]', 25 * 365 * DAY * 1_000, sketched=True)])
+    (delta,) = moves.deltas(SERIES)
+    assert isinstance(delta.state, Histogram)
+    assert sketch.quantile(delta.state.counts, 0.5) == pytest.approx(sketch.MAX_SCALED, rel=0.02)
 
 
 def test_an_event_tells_what_its_stages_say() -> None:

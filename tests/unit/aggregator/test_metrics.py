@@ -92,6 +92,12 @@ FAULTY: list[tuple[Any, str]] = [
     ({"type": "count", "numerator": {}}, "spec.numerator"),
     ({"type": "count", "value": "properties.v"}, "spec.value"),
     ({"type": "value"}, "spec.value"),
+    (
+        {"type": "value", "value": "properties.v", "aggregations": [f"share<={i}" for i in range(51)]},
+        "spec.aggregations",
+    ),
+    ({"type": "count", "winsorise": {"upper": 10**400}}, "spec.winsorise.upper"),
+    ({"type": "survey", "questions": {"a": {"value": 0}}}, "spec.questions.a.value"),
     ({"type": "value", "value": "v"}, "spec.value"),
     ({"type": "count", "event": ""}, "spec.event"),
     ({"type": "count", "event": []}, "spec.event"),
@@ -189,3 +195,9 @@ def test_true_instead_of_one_makes_a_new_version() -> None:
 def test_another_meaning_makes_a_new_version() -> None:
     assert canonical({"type": "count", "event": "a"}) != canonical({"type": "count", "event": "b"})
     assert canonical({"aggregations": ["sum", "avg"]}) != canonical({"aggregations": ["sum"]})
+
+
+def test_a_refusal_does_not_grow_with_what_was_sent() -> None:
+    with pytest.raises(DefinitionError) as refused:
+        parse({"type": "count", "aggregations": ["x" * 100_000]})
+    assert len(str(refused.value)) < 300

@@ -59,6 +59,7 @@ BEYOND: list[Any] = [
     "spec.filter.expression",
     "spec.filter.all[0].path",
     "spec.group_by[1]",
+    "spec.winsorise.upper",
     {**test_metrics.VALUE, "scale": 6.0},
     {**test_metrics.SURVEY, "aggregations": ["nps"]},
     {**test_metrics.SURVEY, "questions": {"a": {"min": 2, "max": 1}}},

@@ -20,7 +20,7 @@ from bench.aggregator.peers.protocol import (
 )
 from bench.aggregator.peers.windows import Window, totals_of
 
-TOTAL = GroupTotal("search", "control", Summary(1, 5, 5, 5), Summary(0, 0, 0, 0))
+TOTAL = GroupTotal("search", "control", Summary(1, 5, 5, 5))
 
 
 @pytest.mark.parametrize("line", [Started(), Progress(7), Done(9, 1.5), Done(1, 2.5, (TOTAL,))])
@@ -53,7 +53,7 @@ def test_the_meter_times_from_the_first_event_and_says_so_once(capfdbinary: pyte
 
 def test_the_meter_tells_the_totals_with_its_last_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     window = Window()
-    window.durations.add(5)
+    window.add(5)
     meter = Meter(1, lambda: totals_of([((1, "search", "control"), window)]))
     meter.processed()
 
@@ -63,22 +63,20 @@ def test_the_meter_tells_the_totals_with_its_last_line(capfdbinary: pytest.Captu
 
 
 def test_totals_add_up_the_minutes_of_each_group() -> None:
-    def window(*durations: int, amount: float | None = None) -> Window:
+    def window(*durations: int) -> Window:
         made = Window()
         for duration in durations:
-            made.durations.add(duration)
-        if amount is not None:
-            made.amounts.add(amount)
+            made.add(duration)
         return made
 
     totals = totals_of(
         [
-            ((1, "purchase", "control"), window(3, 4, amount=2.5)),
-            ((2, "purchase", "control"), window(9, amount=0.5)),
+            ((1, "purchase", "control"), window(3, 4)),
+            ((2, "purchase", "control"), window(9)),
             ((1, "search", "control"), window(1)),
         ]
     )
     assert totals == (
-        GroupTotal("purchase", "control", Summary(3, 16, 3, 9), Summary(2, 3.0, 0.5, 2.5)),
-        GroupTotal("search", "control", Summary(1, 1, 1, 1), Summary(0, 0, 0, 0)),
+        GroupTotal("purchase", "control", Summary(3, 16, 3, 9)),
+        GroupTotal("search", "control", Summary(1, 1, 1, 1)),
     )

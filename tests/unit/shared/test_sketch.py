@@ -131,6 +131,12 @@ def test_a_stored_sketch_comes_back_as_it_was(counts: sketch.Counts) -> None:
     assert sketch.decode(raw[1:]) == counts, "as the first release wrote it"
 
 
+def test_a_bucket_that_is_empty_again_leaves_no_trace() -> None:
+    counts = sketch.merge({1: 2, 5: 1}, {5: -1})
+    assert sketch.encode(counts) == sketch.encode({1: 2})
+    assert sketch.encode({5: 0}) == sketch.encode({})
+
+
 def test_nothing_has_no_quantile() -> None:
     assert sketch.quantile({}, 0.5) is None
     assert sketch.decode(sketch.encode({})) == {}
