@@ -39,10 +39,12 @@ async def create_pool(
     schema: str | None = None,
     command_timeout: float | None = 30,
     synchronous_commit: bool = True,
+    reset: bool = True,
 ) -> Pool:
     """A pool whose connections read and write `json`/`jsonb` as Python values; opens no connection yet.
 
     `name` shows in `pg_stat_activity`; `schema` comes first on the search path. Call `wait_until_ready` before use.
+    Without `reset`, which takes a round trip, whoever borrows a connection leaves the session as it was.
     """
     settings = {"application_name": f"tidegate-{name}", "timezone": "UTC"}
     if not synchronous_commit:
@@ -56,6 +58,7 @@ async def create_pool(
         command_timeout=command_timeout,
         timeout=5,
         init=_teach_json,
+        reset=None if reset else _leave,
         server_settings=settings,
     )
 
@@ -74,6 +77,10 @@ async def wait_until_ready(pool: Pool, *, seconds: float = 60) -> None:
                     await asyncio.sleep(0.2)
     except TimeoutError:
         raise TimeoutError(f"Postgres did not answer within {seconds:g} s: {last!r}") from last
+
+
+async def _leave(_: Connection) -> None:
+    pass
 
 
 async def _teach_json(connection: Connection) -> None:

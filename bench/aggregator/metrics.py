@@ -1,6 +1,6 @@
 """What each workload wants of the events, and beside each definition, in terms of columns, what it must come to.
 
-W1: three metrics in windows of a minute. W2: and percentiles and unique users. W3: and an experiment of 50,000 users
+W1: one metric in windows of a minute. W2: and percentiles and unique users. W3: and an experiment of 50,000 users
 with exact moments of two metrics by user, and a funnel. W4: twenty metrics of the simple types.
 """
 
@@ -94,7 +94,7 @@ def counted(key: str, taken: Taken, *by: Grouping) -> Wanted:
 
 
 def summed(key: str, value: Value, taken: Taken, *by: Grouping, percentiles: Sequence[str] = ()) -> Wanted:
-    aggregations = list(percentiles) or ["count", "sum", "avg", "min", "max"]
+    aggregations = list(percentiles) or ["count", "sum", "min", "max"]
     spec = {"type": "value", "value": value.path, "aggregations": aggregations, **taken.spec}
     return Wanted(key, spec, (Part(where=taken.where, value=value),), by)
 
@@ -138,11 +138,13 @@ FUNNEL = Wanted(
 BY_UNIT = (AMOUNTS, DURATIONS)
 """W3's metrics of the experiment."""
 
-_W1 = (COUNTS, AMOUNTS, DURATIONS)
+_W1 = (DURATIONS,)
 _W2 = (*_W1, QUANTILES, USERS_SEEN)
-_W3 = (*_W2, FUNNEL)
+_W3 = (*_W2, AMOUNTS, FUNNEL)
 _W4 = (
     *_W1,
+    COUNTS,
+    AMOUNTS,
     counted("bench_views", VIEWED, BY_NETWORK),
     counted("bench_wifi_events", ON_WIFI, BY_VARIANT),
     counted("bench_slow_events", SLOW, BY_TYPE),

@@ -15,12 +15,10 @@ from bench.aggregator.workload import EVENT_TYPES, VARIANTS, Columns, minutes_of
 
 @dataclass(frozen=True, slots=True)
 class GroupSum:
-    """W1 of one event type and variant over all windows; sums in whole ms and cents."""
+    """W1 of one event type and variant over all windows."""
 
     n: int
     milliseconds: int
-    purchases: int
-    cents: int
 
 
 class Truth:
@@ -34,7 +32,7 @@ class Truth:
         self.funnel = Funnel() if FUNNEL in workload else None
         self.units = {w.key: Units(w.parts[0]) for w in BY_UNIT} if experiment else {}
         self.events = 0
-        self._groups = np.zeros((4, len(EVENT_TYPES), len(VARIANTS)), np.int64)
+        self._groups = np.zeros((2, len(EVENT_TYPES), len(VARIANTS)), np.int64)
 
     def add(self, columns: Columns) -> None:
         minutes = minutes_of(columns, self._start)
@@ -47,9 +45,8 @@ class Truth:
         if self.uniques is not None:
             self.uniques.add(columns, minutes)
         place = (columns.kinds, columns.variants)
-        ones = np.ones(len(columns), np.int64)
-        for i, values in enumerate((ones, columns.milliseconds, columns.cents > 0, columns.cents)):
-            np.add.at(self._groups[i], place, values)
+        np.add.at(self._groups[0], place, 1)
+        np.add.at(self._groups[1], place, columns.milliseconds)
 
     def totals(self) -> dict[Place, Total]:
         """Every window of every component that has any event."""

@@ -14,6 +14,7 @@ from services.aggregator.admin_api import Key, metric_routes, metric_unknown, sc
 from services.aggregator.backfill_api import backfill_routes
 from services.aggregator.definitions import Definitions
 from services.aggregator.domain.metrics import Definition
+from services.aggregator.examples import COUNTED, READINGS, answers
 from services.aggregator.experiment_api import variant_items
 from services.aggregator.experiment_queries import ExperimentQueries
 from services.aggregator.queries import TOTAL, Queries
@@ -48,16 +49,20 @@ def new_routes(
     api.include_router(metric_routes(definitions))
     api.include_router(schema_routes())
 
-    @api.get(_PREFIX + "/metrics", tags=["metrics"])
+    @api.get(_PREFIX + "/metrics", tags=["metrics"], responses=answers(READINGS))
     async def get_metrics(
         asker: Asker,
-        metric_name: Annotated[str | None, Query(max_length=128)] = None,
+        metric_name: Annotated[str | None, Query(max_length=128, examples=["import_errors"])] = None,
         time_window: Annotated[str | None, Query(max_length=20, examples=["1m", "1h", "trailing:2h"])] = None,
-        aggregation_type: Annotated[str | None, Query(max_length=80)] = None,
-        start: Annotated[datetime | None, Query(alias="from")] = None,
-        end: Annotated[datetime | None, Query(alias="to")] = None,
-        limit: Annotated[int, Query(ge=1, le=_MAX_WINDOWS)] = 60,
-        experiment: Annotated[str | None, Query(max_length=200)] = None,
+        aggregation_type: Annotated[
+            str | None, Query(max_length=80, examples=["avg", "p95", "share<=300", "conversion:uploaded"])
+        ] = None,
+        start: Annotated[datetime | None, Query(alias="from", examples=["2026-03-02T12:00:00Z"])] = None,
+        end: Annotated[datetime | None, Query(alias="to", examples=["2026-03-02T18:00:00Z"])] = None,
+        limit: Annotated[
+            int, Query(ge=1, le=_MAX_WINDOWS, description="How many windows of each metric, each with all its groups")
+        ] = 60,
+        experiment: Annotated[str | None, Query(max_length=200, description="Its key", examples=["checkout"])] = None,
         segment: Annotated[str | None, Query(max_length=200, examples=["context.networkType"])] = None,
     ) -> list[dict[str, Any]]:
         """Windows of one metric, or of all that have the aggregation, newest first.
@@ -73,10 +78,13 @@ def new_routes(
         `trend` (increasing, stable or decreasing) beside a change against the window before.
 
         With `experiment` it is the metric by variant, of all time: `count` to `variance` are over events and include
-        units seen in two variants, what begins with `unit_` is over units and leaves them out. `segment` cuts that by
-        one of the experiment's segments.
+        units seen in two variants, what begins with `unit_` is over units and leaves them out; so does a ratio's
+        `ratio`. `segment` cuts that by one of the experiment's segments. Journeys and funnels give one item a variant
+        and state, their `part`.
         """
         if experiment is not None:
+            if start is not None or end is not None:
+                raise Problem(422, "window_unknown", "an experiment's totals are of all time: no `from`, no `to`")
             found = None if metric_name is None else await definitions.get(asker.organisation, metric_name)
             return await variant_items(
                 by_variant,
@@ -88,6 +96,8 @@ def new_routes(
                 aggregation=aggregation_type,
                 segment=segment,
             )
+        if segment is not None:
+            raise Problem(422, "experiment_missing", "segment needs an experiment")
         span = span_of(clock(), time_window or "1m", start, end, limit)
         if metric_name is not None:
             wanted = [(await _known(definitions, asker, metric_name))[0]]
@@ -104,7 +114,7 @@ def new_routes(
             for item in await read_items(queries, definition, span, aggregation_type)
         ]
 
-    @api.get(_PREFIX + "/metrics/{key}", tags=["metrics"])
+    @api.get(_PREFIX + "/metrics/{key}", tags=["metrics"], responses=answers(COUNTED))
     async def get_metric(key: Key, asker: Asker) -> dict[str, Any]:
         """A definition, and how many of the events that match it were counted, late, duplicates or invalid.
 

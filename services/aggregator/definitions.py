@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from services.aggregator.domain.metrics import Definition, canonical, parse_definition
 from shared import topics
+from shared.definition_error import DefinitionError
 from shared.definitions import DefinitionStore, Outcome, Stored
 from shared.kafka import Publisher
 from shared.messages import Metric
 from shared.postgres import Pool
+
+logger = logging.getLogger(__name__)
 
 
 class Definitions:
@@ -44,4 +48,11 @@ class Definitions:
         return await self._store.all(organisation)
 
     async def all(self, organisation: str) -> list[Definition]:
-        return [parse_definition(organisation, d.key, d.version, d.spec) for d in await self.stored(organisation)]
+        """Without those that an earlier version of the service accepted and this one refuses: they count no more."""
+        found = []
+        for stored in await self.stored(organisation):
+            try:
+                found.append(parse_definition(organisation, stored.key, stored.version, stored.spec))
+            except DefinitionError as error:
+                logger.error("metric definition ignored", extra={"metric": stored.key, "error": str(error)})
+        return found

@@ -1,4 +1,4 @@
-"""One definition of each type, as the API's documentation shows them."""
+"""Definitions and answers, as the API's documentation shows them."""
 
 from __future__ import annotations
 
@@ -103,3 +103,112 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         },
     },
 }
+"""Of definitions, one of each type."""
+
+_WINDOW = {
+    "metric_name": "import_errors",
+    "time_window": "1h",
+    "window_start": "2026-03-02T12:00:00Z",
+    "window_end": "2026-03-02T13:00:00Z",
+}
+READINGS: Mapping[str, Mapping[str, Any]] = {
+    "breakdown": {
+        "summary": "A category's change against the window before",
+        "value": [
+            {
+                **_WINDOW,
+                "aggregation_type": "trend",
+                "metric_value": 0.25,
+                "count": 15,
+                "group": {},
+                "part": "format",
+                "trend": "increasing",
+                "closed": True,
+            }
+        ],
+    },
+    "percentile": {
+        "summary": "A percentile of one group, within 1 % of a value that was there",
+        "value": [
+            {
+                **_WINDOW,
+                "metric_name": "import_minutes",
+                "aggregation_type": "p95",
+                "metric_value": 7.42,
+                "count": 312,
+                "group": {"context.networkType": "wifi"},
+                "error": 0.01,
+                "closed": True,
+            }
+        ],
+    },
+    "variant": {
+        "summary": "A variant's totals, with `experiment`",
+        "value": [
+            {
+                "metric_name": "revenue",
+                "time_window": "total",
+                "window_start": None,
+                "window_end": None,
+                "experiment": "checkout",
+                "variant": "control",
+                "component": "value",
+                "part": None,
+                "segment": None,
+                "count": 3,
+                "sum": 60.0,
+                "mean": 20.0,
+                "min": 10.0,
+                "max": 30.0,
+                "variance": 100.0,
+                "includes_conflicted": True,
+                "exposed": 40,
+                "conflicted": 0,
+                "units": 2,
+                "unit_sum": 60.0,
+                "unit_mean": 30.0,
+                "unit_variance": 200.0,
+            }
+        ],
+    },
+    "state": {
+        "summary": "A variant's journeys that are completed, with `experiment`; durations in milliseconds",
+        "value": [
+            {
+                "metric_name": "imports",
+                "time_window": "total",
+                "window_start": None,
+                "window_end": None,
+                "experiment": "import-mode",
+                "variant": "background",
+                "part": "completed",
+                "segment": None,
+                "count": 507,
+                "share": 0.966,
+                "mean": 332.2,
+                "variance": 1204.5,
+                "includes_conflicted": False,
+                "conflicted": 0,
+            }
+        ],
+    },
+}
+
+_TOTALS = {"counted": 8, "late": 0, "duplicates": 1, "invalid": 0, "overflow": 0, "amended": 0}
+COUNTED: Mapping[str, Mapping[str, Any]] = {
+    "count": {
+        "value": {
+            "metric_name": "clicks",
+            "version": 1,
+            "spec": EXAMPLES["count"]["value"],
+            "totals": _TOTALS,
+            "components": {"value": _TOTALS},
+        },
+    },
+}
+
+
+def answers(examples: Mapping[str, Mapping[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """What a route answers if all is well, for its documentation."""
+    shown = {name: dict(example) for name, example in examples.items()}
+    return {200: {"content": {"application/json": {"examples": shown}}}}

@@ -9,10 +9,13 @@ from typing import Any
 from services.aggregator.domain.kinds.funnel import Funnel
 from services.aggregator.domain.kinds.journey import Journey
 from services.aggregator.domain.kinds.kind import aggregate, percentile_of
+from services.aggregator.domain.kinds.unique import Unique
 from services.aggregator.domain.metrics import Definition
+from services.aggregator.domain.paths import parse_path
 from services.aggregator.domain.states import DistinctSet
 from services.aggregator.experiment_queries import ExperimentQueries, StateTotals, VariantTotals
 from services.aggregator.queries import TOTAL
+from shared.definition_error import DefinitionError
 from shared.http import Problem
 
 AGGREGATIONS = ("count", "sum", "avg", "min", "max")
@@ -32,27 +35,56 @@ async def variant_items(
     """Raises Problem where there is nothing to show, or nothing of that kind."""
     if metric is None:
         raise Problem(422, "metric_missing", "experiment needs a metric_name")
-    if definition is not None and isinstance(definition.kind, Journey | Funnel):
-        states = await queries.states(organisation, experiment, metric, definition.version, segment)
-        return _state_items(states, experiment, metric, definition.kind.scale, segment)
     if time_window not in (None, TOTAL):
         raise Problem(422, "window_unknown", f"an experiment's totals are of all time: time_window is {TOTAL}")
-    if aggregation is not None and aggregation not in AGGREGATIONS and percentile_of(aggregation) is None:
-        raise Problem(422, "aggregation_unknown", f"by variant there are {', '.join(AGGREGATIONS)} and percentiles")
+    if segment is not None:
+        _check_path(segment)
+    if definition is not None and isinstance(definition.kind, Journey | Funnel):
+        if aggregation is not None:
+            raise Problem(422, "aggregation_unknown", "by variant it is its units by state: no aggregation")
+        states = await queries.states(organisation, experiment, metric, definition.version, segment)
+        if not states:
+            raise _nothing(metric, experiment)
+        return _state_items(states, experiment, metric, definition.kind.scale, segment)
+    if aggregation is not None:
+        _check_aggregation(aggregation, definition)
     if segment is None:
         found = await queries.totals(organisation, experiment, metric)
     else:
         found = await queries.segments(organisation, experiment, metric, segment)
     if not found:
-        detail = f"nothing is counted of {metric!r} in an experiment {experiment!r}"
-        raise Problem(404, "experiment_metric_not_found", detail)
+        raise _nothing(metric, experiment)
     return [_item(totals, experiment, metric, aggregation, segment) for totals in found]
+
+
+def _nothing(metric: str, experiment: str) -> Problem:
+    detail = f"nothing is counted of {metric!r} in an experiment {experiment!r}"
+    return Problem(404, "experiment_metric_not_found", detail)
+
+
+def _check_aggregation(aggregation: str, definition: Definition | None) -> None:
+    if definition is not None and isinstance(definition.kind, Unique):
+        if not definition.kind.can_read(aggregation):
+            raise Problem(422, "aggregation_unknown", f"it has {', '.join(definition.kind.readable)}")
+    elif percentile_of(aggregation) is not None:
+        if definition is not None and not definition.kind.can_read(aggregation):
+            hint = "percentiles need a histogram: add one to the aggregations of a value metric"
+            raise Problem(422, "aggregation_unknown", f"there is no {aggregation!r}; {hint}")
+    elif aggregation not in AGGREGATIONS:
+        raise Problem(422, "aggregation_unknown", f"by variant there are {', '.join(AGGREGATIONS)} and percentiles")
+
+
+def _check_path(segment: str) -> None:
+    try:
+        parse_path(segment, "segment")
+    except DefinitionError as error:
+        raise Problem(422, "segment_invalid", str(error)) from None
 
 
 def _item(
     t: VariantTotals, experiment: str, metric: str, aggregation: str | None, segment: str | None
 ) -> dict[str, Any]:
-    """`count` to `variance` are over events, what begins with `unit_` over units' sums."""
+    """`count` to `variance` are over events, what begins with `unit_` over units' sums; so is a `ratio`."""
     one, m = 10**t.scale, t.moments
     item: dict[str, Any] = {
         "metric_name": metric,
@@ -80,9 +112,12 @@ def _item(
         "unit_mean": _quotient(m.sum, m.units * one),
         "unit_variance": _spread(m.units, m.sum, m.sum, m.sum_squares, one),
     }
-    if isinstance(t.events.state, DistinctSet):
-        item["unique"] = t.events.state.values.estimate()
-        item["error"] = t.events.state.values.error
+    state = t.events.state
+    if isinstance(state, DistinctSet):
+        item["unique"] = state.values.estimate()
+        item["error"] = state.values.error
+    if t.component == "numerator":
+        item["ratio"] = _quotient(m.sum, m.other_sum)
     if m.other_sum or m.other_sum_squares:
         n = t.exposed
         item["other"] = {
@@ -91,9 +126,10 @@ def _item(
             "variance": _spread(n, m.other_sum, m.other_sum, m.other_sum_squares, one),
             "covariance": _spread(n, m.sum, m.other_sum, m.cross_sum, one),
         }
-    if aggregation is not None and not isinstance(t.events.state, DistinctSet):
+    if aggregation is not None:
         item["aggregation_type"] = aggregation
-        item["metric_value"] = aggregate(t.events, aggregation, t.scale)
+        own = aggregation == "unique"
+        item["metric_value"] = item.get("unique") if own else aggregate(t.events, aggregation, t.scale)
     return item
 
 

@@ -29,10 +29,11 @@ class Maintenance:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Returns when today's partitions exist."""
+    async def start(self) -> asyncio.Task[None]:
+        """Returns when today's partitions exist. The task ends only when something is wrong for good."""
         await self.run_once()
         self._task = asyncio.create_task(self._run(), name="maintenance")
+        return self._task
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -113,7 +114,7 @@ class Maintenance:
 
     async def _drop_expired_waiting(self, connection: asyncpg.Connection) -> None:
         """What no exposure, or no start of a journey, within grace can claim any more."""
-        before = await clocks.lowest_clock(connection) - 2 * GRACE
+        before = await clocks.forgetting_clock(connection) - 2 * GRACE
         if before > 0:
             await unit_states.forget_waiting(connection, before)
             if not await backfills.any_runs(connection):

@@ -55,9 +55,9 @@ def span_of(now: int, width: str, start: datetime | None, end: datetime | None, 
         return _trailing(now, width, start, end, limit)
     until = _utc(end) if end else to_datetime(now) + timedelta(days=2)
     if start is not None:
-        return Span(width, _utc(start), until, limit)
+        return Span(width, max(_utc(start), to_datetime(EARLIEST)), until, limit)
     if width == TOTAL:
-        return Span(width, datetime(2000, 1, 1, tzinfo=UTC), until, limit)
+        return Span(width, to_datetime(EARLIEST), until, limit)
     seconds = WIDTHS[width]
     newest = (min(now, from_datetime(until) - 1)) // SECOND
     begin = to_datetime(max(_EARLIEST, newest - newest % seconds - seconds * (limit - 1)) * SECOND)

@@ -116,7 +116,12 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
 
     async with AsyncExitStack() as stack:
         pool = await create_pool(
-            settings.postgres, name="aggregator-worker", size=8, schema="aggregator", synchronous_commit=False
+            settings.postgres,
+            name="aggregator-worker",
+            size=8,
+            schema="aggregator",
+            synchronous_commit=False,
+            reset=False,
         )
         stack.push_async_callback(_close_pool, pool)
         gate = Gate()
@@ -141,7 +146,7 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(_stop_server, server, serving)
         await wait_until_ready(pool)
         maintenance = Maintenance(pool, clock)
-        await maintenance.start()
+        maintaining = await maintenance.start()
         stack.push_async_callback(maintenance.stop)
         await publisher.start()
         stack.push_async_callback(publisher.stop)
@@ -176,7 +181,7 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         stack.callback(reporting.cancel)
         running = asyncio.create_task(app.wait_until_stopped(), name="faust")
         done, _ = await asyncio.wait(
-            {serving, updating, running, failed, reporting, beating, timing, backfilling},
+            {serving, updating, running, failed, reporting, beating, timing, backfilling, maintaining},
             return_when=asyncio.FIRST_COMPLETED,
         )
         for finished in done:

@@ -21,7 +21,7 @@ MAX_SCALED = 10**17
 Counts = dict[int, int]
 """Bucket → number of values in it."""
 Columns = tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]
-"""The same as ascending buckets, and the number of values in each, at least one."""
+"""The same as ascending buckets, and the number of values in each."""
 
 _FORMAT = b"\x01"
 """First byte of the encoding: names the buckets, which are the powers of 1.02 above. (See `distinct` for 2 and 3.)"""
@@ -52,8 +52,10 @@ def encode(counts: Mapping[int, int]) -> bytes:
 
 
 def encode_columns(columns: Columns) -> bytes:
-    """`encode` of columns."""
+    """`encode` of columns. Buckets that are empty again, as values were taken back, are left out."""
     buckets, sizes = columns
+    if not sizes.all():
+        buckets, sizes = buckets[sizes != 0], sizes[sizes != 0]
     if not len(buckets):
         return b""
     record = np.empty(len(buckets), dtype=_RECORD)

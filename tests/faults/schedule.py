@@ -21,8 +21,8 @@ from tests.faults.proxy import Cut
 from tests.faults.settings import Severity
 from tests.faults.site import Site
 
-LONGER_THAN_A_SESSION = 14.0
-"""Seconds: the group has given a stopped worker's partitions away when it wakes up. Its time-out is 12."""
+LONGER_THAN_A_SESSION = 12.0
+"""Seconds: the group has given a stopped worker's partitions away when it wakes up. Its time-out is 10."""
 _MANY = 3
 _CUTS_AT_ONCE = 5
 _ON_THE_WAY = ("gateway", "ingest")

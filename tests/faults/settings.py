@@ -30,7 +30,7 @@ class Severity:
 
 
 SHORT = Severity(
-    events=60_000,
+    events=50_000,
     worker_kills=2,
     worker_restarts=1,
     worker_pauses=1,
@@ -41,8 +41,8 @@ SHORT = Severity(
     restarts=0,
     partitions=1,
     commit_cuts=9,
-    postgres_away=20,
-    groups=50_000,
+    postgres_away=8,
+    groups=20_000,
 )
 LONG = Severity(
     events=1_000_000,

@@ -24,7 +24,7 @@ from tests.integration.aggregation import (
     totals_of,
     wait_until_folded,
 )
-from tests.programs import Program, aggregator
+from tests.programs import aggregator
 from tests.waiting import eventually
 
 ONE = 1_000_000
@@ -197,28 +197,6 @@ async def test_updates_carry_rising_revisions_and_the_latest_state_of_each_serie
     assert sum(int(u.sum) for u in ours) == totals["sum"]
 
 
-async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_killed(
-    kafka: str, postgres: str, tmp_path: Path, published: Counter[str]
-) -> None:
-    organisation = "shared-work"
-    await define_metrics(kafka, organisation, {"amount": AMOUNT})
-    events = [
-        event(organisation, f"e{i}", user_id=f"u{i % 97}", properties={"amount": i % 11}) for i in range(20_000)
-    ]
-    async with (
-        aggregator(kafka, postgres, tmp_path / "a.log", "a") as one,
-        aggregator(kafka, postgres, tmp_path / "b.log", "b"),
-    ):
-        await publish_events(kafka, events[:10_000])
-        await one.kill()
-        await publish_events(kafka, events[10_000:])
-        published["records"] += len(events)
-        await wait_until_folded(postgres, published["records"], seconds=60)
-    totals = await totals_of(postgres, organisation, "amount")
-    assert totals["n"] == 20_000
-    assert totals["sum"] == sum(i % 11 for i in range(20_000)) * ONE
-
-
 async def test_windows_of_every_width_add_up_to_their_minutes(postgres: str) -> None:
     connection = await asyncpg.connect(postgres)
     try:
@@ -239,22 +217,6 @@ async def test_windows_of_every_width_add_up_to_their_minutes(postgres: str) -> 
         assert differing == []
         assert await connection.fetchval("SELECT count(*) FROM aggregator.window_rolls") > 0
     finally:
-        await connection.close()
-
-
-async def test_a_log_that_was_wiped_under_a_filled_database_is_refused(
-    kafka: str, postgres: str, tmp_path: Path
-) -> None:
-    connection = await asyncpg.connect(postgres)
-    try:
-        await connection.execute("UPDATE aggregator.shards SET next_offset = next_offset + 1000000")
-        env = {"TIDEGATE_KAFKA": kafka, "TIDEGATE_POSTGRES": postgres}
-        program = Program("services.aggregator", "worker", log=tmp_path / "worker.log", env=env)
-        await program.start(wait_until_ready=False)
-        assert await program.wait() == 1
-        assert "the log ends before the cursor: it was wiped or restored" in program.tail()
-    finally:
-        await connection.execute("UPDATE aggregator.shards SET next_offset = next_offset - 1000000")
         await connection.close()
 
 

@@ -19,7 +19,7 @@ from tests.integration.history import ADMIN, APART, SPECS, Traffic, admin_of, ba
 from tests.programs import aggregator
 from tests.waiting import eventually
 
-HISTORY = 50_000
+HISTORY = 15_000
 
 
 @pytest.fixture(scope="module")

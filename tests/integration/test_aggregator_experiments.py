@@ -390,6 +390,8 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
     assert [(i["unique"], i["count"], i["units"], i["error"]) for i in different.values()] == [(4, 5, 2, 0)]
     asked = await shown(pool, case.organisation, "d", unique, aggregation="unique")
     assert [i["metric_value"] for i in asked.values()] == [4]
+    cut = await shown(pool, case.organisation, "d", unique, aggregation="unique", segment="context.net")
+    assert {i["metric_value"] for i in cut.values()} == {None}
     with pytest.raises(Problem, match="histogram"):
         await shown(pool, case.organisation, "c", definitions[2], aggregation="p50")
     states = await shown(pool, case.organisation, "j", journey)
@@ -431,6 +433,53 @@ async def test_a_visitors_journeys_are_cut_by_the_visitors_variant(pool: Pool) -
     )
     states = await shown(pool, case.organisation, "j", metric)
     assert {key: item["count"] for key, item in states.items()} == {("control", "completed"): 1}
+
+
+async def test_the_longest_texts_that_a_record_may_hold_stop_no_partition(pool: Pool) -> None:
+    """They stand in keys, of which Postgres takes no more than 2,700 bytes; what is random cannot be compressed."""
+    random = Random(1)
+
+    def text(length: int) -> str:
+        return "".join(chr(random.randrange(0x20000, 0x2A000)) for _ in range(length))
+
+    organisation, name = text(200), "n" * 64
+    by = {"group_by": ["properties.a", "properties.b", "properties.c"]}
+    stages = [{"name": name, "event": "begin"}, {"name": "m" * 64, "event": "never"}]
+    within = {"name": name, "event": "done", "by": "user", "within": "1h", "distinct": "properties.a"}
+    specs = {
+        "b": {"type": "breakdown", "event": "begin", "of": "properties.d", **by, "group_by": by["group_by"][:2]},
+        "f": {
+            "type": "funnel",
+            "unit": "user",
+            "stages": stages,
+            "drop_off": {"event": "fell", "reason": "properties.d"},
+            **by,
+        },
+        "j": {**JOURNEY, "unit": "session", "correlate": [within], **by},
+        "s": {"type": "streak", "event": "begin", "failure": {"path": "event_type", "value": "begin"}, **by},
+        "n": {"type": "count", **by},
+    }
+    definitions = [parse_definition(organisation, key, 1, spec) for key, spec in specs.items()]
+    everything = experiment("x", organisation=organisation, metrics=("b", "n"))
+    shard = await Shard.start(pool, 0, make_plan(definitions, [everything]))
+    ids = {"user_id": text(500), "anonymous_id": text(500), "session_id": text(500)}
+    texts = {key: text(199) for key in "abcd"}
+    asked = {"experiment": "x", "variant": "control", "metric_name": text(200), "metric_value": 1}
+    told = [
+        event(
+            organisation=organisation,
+            event_id=text(999) + str(i),
+            event_type=kind,
+            properties={**texts, **asked},
+            time=NOW + i,
+            **ids,
+        )
+        for i, kind in enumerate(("experiment_exposure", "experiment_result", "begin", "fell", "done"))
+    ]
+    await shard.fold([record(i, one) for i, one in enumerate(told)])
+    assert shard.row.next_offset == len(told)
+    counted = "SELECT counted FROM organisation_counters WHERE organisation = $1"
+    assert await pool.fetchval(counted, organisation) == len(told)
 
 
 async def test_the_earliest_event_with_both_ids_says_who_a_visitor_is(pool: Pool) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from services.aggregator.domain.kinds.streak import Streak
@@ -201,63 +200,6 @@ async def test_the_streak_is_what_failed_since_the_latest_success_of_any_partiti
         await eventually(lambda: _is(streak(postgres, organisation), (3, 7)), "those after the success stand")
         await publish_events(kafka, [ended(i, "failed", 3) for i in range(20, 30)])
         await eventually(lambda: _is(streak(postgres, organisation), (10, 17)), "no more than the length stands")
-
-
-async def test_a_killed_worker_leaves_every_journey_and_streak_exact(
-    kafka: str, postgres: str, tmp_path: Path
-) -> None:
-    organisation = "killed"
-    await define_metrics(kafka, organisation, {"journey": JOURNEY, "streak": STREAK})
-    rng = random.Random(8)
-    begin = system_clock() - 600 * SECOND
-    events: list[Event] = []
-    expected: dict[str, list[int]] = {"a": [0] * 5, "b": [0] * 5}
-    durations: dict[str, list[int]] = defaultdict(list)
-    for i in range(6_000):
-        job, variant, time = f"k{i}", rng.choice("ab"), begin + i * 20_000
-        user = rng.choice([None, f"u{i % 50}"])
-        events.append(at(organisation, "import_started", job, time, user=user, variant=variant))
-        expected[variant][0] += 1
-        fate = rng.choice(["completed", "navigated", "nothing"])
-        if fate != "nothing" or rng.random() < 0.3:
-            events.append(at(organisation, "left", job, time + 100_000, how="away"))
-            fate = "navigated" if fate == "nothing" else fate
-        if fate == "completed":
-            took = rng.randrange(1_000, 1_500_000)
-            events.append(at(organisation, "import_completed", job, time + took, finalStatus="success"))
-            durations[variant].append(took)
-        expected[variant][{"completed": 1, "navigated": 2, "nothing": 3}[fate]] += 1
-    rng.shuffle(events)
-    last = system_clock()
-    failed = [
-        at(organisation, "import_completed", f"f{i}", last + i, user=f"u{i}", finalStatus="failed") for i in range(7)
-    ]
-    async with aggregator(kafka, postgres, tmp_path / "a.log") as worker:
-        third = len(events) // 3
-        await publish_events(kafka, events[:third])
-        await worker.kill()
-        await publish_events(kafka, [*events[third : 2 * third], *rng.sample(events[:third], 500)])
-        await worker.start()
-        publishing = asyncio.create_task(publish_events(kafka, [*events[2 * third :], *failed]))
-        await eventually(lambda: _some(postgres, organisation), "the worker folds")
-        await worker.kill()
-        await publishing
-        await worker.start()
-
-        async def whole() -> bool:
-            found = await journeys(postgres, organisation)
-            return all(list(counts(found[v])) == expected[v] for v in "ab")
-
-        try:
-            await eventually(whole, "every journey is where it belongs", seconds=60)
-        except AssertionError:
-            assert {v: list(counts(r)) for v, r in (await journeys(postgres, organisation)).items()} == expected
-        found = await journeys(postgres, organisation)
-        for variant, all_took in durations.items():
-            mean = sum(all_took) / len(all_took) / 1000
-            assert found[variant]["avg_duration"] == pytest.approx(mean, abs=1e-6)
-        length, n = await streak(postgres, organisation)
-        assert (length, n) == (7, len(durations["a"]) + len(durations["b"]) + 7)
 
 
 async def test_a_series_is_sent_at_once_then_at_most_five_times_a_second_and_its_last_state_always(

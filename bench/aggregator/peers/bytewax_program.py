@@ -66,14 +66,11 @@ def aggregate(batch: list[Any], loads: Any = orjson.loads) -> dict[Place, Window
     for message in batch:
         event = loads(message.value)
         properties = event["properties"]
-        kind = event["event_type"]
-        place = (event["time"] // MINUTE, kind, properties["variant"])
+        place = (event["time"] // MINUTE, event["event_type"], properties["variant"])
         window = windows.get(place)
         if window is None:
             window = windows[place] = Window()
-        window.durations.add(properties["durationMs"])
-        if kind == "purchase":
-            window.amounts.add(properties["amount"])
+        window.add(properties["durationMs"])
     return windows
 
 
@@ -87,7 +84,7 @@ def define(task: Task, meter: Meter, closed: list[Partial]) -> Any:
 
     def fold(window: Window, partial: Partial) -> Window:
         window.merge(partial[1])
-        meter.folded(partial[1].durations.n)
+        meter.folded(partial[1].n)
         return window
 
     def merge(window: Window, other: Window) -> Window:

@@ -20,11 +20,9 @@ def define(task: Task, meter: Meter) -> faust.App:
     @app.agent(app.topic(task.topic))
     async def fold(events: Any) -> None:
         async for event in events:
-            kind, properties = event["event_type"], event["properties"]
-            window = windows[event["time"] // MINUTE, kind, properties["variant"]]
-            window.durations.add(properties["durationMs"])
-            if kind == "purchase":
-                window.amounts.add(properties["amount"])
+            properties = event["properties"]
+            window = windows[event["time"] // MINUTE, event["event_type"], properties["variant"]]
+            window.add(properties["durationMs"])
             meter.processed()
 
     return app

@@ -10,7 +10,7 @@ import faust
 
 from bench.aggregator.peers.faust_program import Meter, new_app, run
 from bench.aggregator.peers.protocol import Task
-from bench.aggregator.peers.windows import Numbers, Place, Window, totals_of
+from bench.aggregator.peers.windows import Place, Window, totals_of
 
 _WIDTH = timedelta(minutes=1)
 _KEPT = timedelta(days=1)
@@ -28,13 +28,9 @@ def define(task: Task, meter: Meter) -> faust.App:
     @app.agent(app.topic(task.topic))
     async def fold(events: Any) -> None:
         async for event in events:
-            kind, properties = event["event_type"], event["properties"]
-            key = f"{kind}|{properties['variant']}"
-            durations, amounts = windows[key].value() or (None, None)
-            durations = _added(durations, properties["durationMs"])
-            if kind == "purchase":
-                amounts = _added(amounts, properties["amount"])
-            windows[key] = (durations, amounts)
+            properties = event["properties"]
+            key = f"{event['event_type']}|{properties['variant']}"
+            windows[key] = _added(windows[key].value(), properties["durationMs"])
             meter.processed()
 
     return app
@@ -48,9 +44,9 @@ def _added(numbers: _Stored | None, value: float) -> _Stored:
 
 
 def _contents(table: Any) -> Iterator[tuple[Place, Window]]:
-    for (key, (start, _)), (durations, amounts) in table.items():
+    for (key, (start, _)), numbers in table.items():
         kind, variant = key.split("|")
-        yield (int(start // 60), kind, variant), Window(Numbers(*durations), Numbers(*(amounts or ())))
+        yield (int(start // 60), kind, variant), Window(*numbers)
 
 
 def _time_of(event: Any) -> float:

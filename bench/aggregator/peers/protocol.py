@@ -23,7 +23,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """Of the numbers of one property, as the system computed them; of no numbers `n` is 0 and the rest too."""
+    """Of the numbers of one property, as the system computed them."""
 
     n: int
     sum: float
@@ -32,12 +32,11 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class GroupTotal(msgspec.Struct, frozen=True):
-    """One event type and variant over all windows. Durations are in ms; amounts only purchases have."""
+    """One event type and variant over all windows. Durations are in ms."""
 
     event_type: str
     variant: str
     durations: Summary
-    amounts: Summary
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

@@ -44,14 +44,11 @@ class Fold:
             tell(Started())
             self._began = time.perf_counter()
         properties = event["properties"]
-        kind = event["event_type"]
-        place = (event["time"] // MINUTE, kind, properties["variant"])
+        place = (event["time"] // MINUTE, event["event_type"], properties["variant"])
         window = self.windows.get(place)
         if window is None:
             window = self.windows[place] = Window()
-        window.durations.add(properties["durationMs"])
-        if kind == "purchase":
-            window.amounts.add(properties["amount"])
+        window.add(properties["durationMs"])
         self._done += 1
         if self._done == self._events:
             seconds = time.perf_counter() - self._began

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.aggregator.peers.protocol import GroupTotal, Summary
 
@@ -16,8 +16,8 @@ Place = tuple[int, str, str]
 
 
 @dataclass(slots=True)
-class Numbers:
-    """Count, sum and extremes of what was added."""
+class Window:
+    """Count, sum and extremes of the durations that were added."""
 
     n: int = 0
     sum: float = 0
@@ -32,24 +32,14 @@ class Numbers:
         if value > self.max:
             self.max = value
 
-    def merge(self, other: Numbers) -> None:
+    def merge(self, other: Window) -> None:
         self.n += other.n
         self.sum += other.sum
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
 
     def summary(self) -> Summary:
-        return Summary(self.n, self.sum, self.min, self.max) if self.n else Summary(0, 0, 0, 0)
-
-
-@dataclass(slots=True)
-class Window:
-    durations: Numbers = field(default_factory=Numbers)
-    amounts: Numbers = field(default_factory=Numbers)
-
-    def merge(self, other: Window) -> None:
-        self.durations.merge(other.durations)
-        self.amounts.merge(other.amounts)
+        return Summary(self.n, self.sum, self.min, self.max)
 
 
 def totals_of(windows: Iterable[tuple[Place, Window]]) -> tuple[GroupTotal, ...]:
@@ -57,7 +47,4 @@ def totals_of(windows: Iterable[tuple[Place, Window]]) -> tuple[GroupTotal, ...]
     groups: defaultdict[tuple[str, str], Window] = defaultdict(Window)
     for (_, kind, variant), window in windows:
         groups[kind, variant].merge(window)
-    return tuple(
-        GroupTotal(kind, variant, window.durations.summary(), window.amounts.summary())
-        for (kind, variant), window in sorted(groups.items())
-    )
+    return tuple(GroupTotal(kind, variant, window.summary()) for (kind, variant), window in sorted(groups.items()))

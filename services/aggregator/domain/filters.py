@@ -24,6 +24,8 @@ _ORDER = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operato
 _COMPARE = {"eq": operator.eq, "ne": operator.ne, **_ORDER}
 _OPS = ("eq", "ne", *_ORDER, "in", "exists")
 _MAX_DEPTH = 10
+MAX_CONDITIONS = 200
+"""Of one filter: each is decided for every event."""
 _EXACT = 2**53
 
 Typed = tuple[str, Any]
@@ -153,15 +155,24 @@ def parse_filter(spec: object, place: str, depth: int = 1) -> Filter:
     if len(spec) == 1:
         ((name, inner),) = spec.items()
         if name in ("all", "any"):
-            if not isinstance(inner, list) or not inner:
-                raise DefinitionError(f"{place}.{name}", "must be a list of filters")
+            if not isinstance(inner, list) or not 1 <= len(inner) <= MAX_CONDITIONS:
+                raise DefinitionError(f"{place}.{name}", f"must be a list of 1 to {MAX_CONDITIONS} filters")
             parts = tuple(parse_filter(f, f"{place}.{name}[{i}]", depth + 1) for i, f in enumerate(inner))
-            return AllOf(parts) if name == "all" else AnyOf(parts)
+            joined = AllOf(parts) if name == "all" else AnyOf(parts)
+            if _conditions(joined) > MAX_CONDITIONS:
+                raise DefinitionError(f"{place}.{name}", f"has more than {MAX_CONDITIONS} conditions in all")
+            return joined
         if name == "not":
             return Not(parse_filter(inner, f"{place}.not", depth + 1))
         if name == "expression":
             return Truth(parse_expression(inner, f"{place}.expression"))
     return _condition(spec, place)
+
+
+def _conditions(part: Filter) -> int:
+    if isinstance(part, AllOf | AnyOf):
+        return sum(map(_conditions, part.parts))
+    return _conditions(part.part) if isinstance(part, Not) else 1
 
 
 def _condition(spec: Mapping[str, Any], place: str) -> Filter:

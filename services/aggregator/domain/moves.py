@@ -70,7 +70,8 @@ class Moves:
         cell.sum += sign * share.value
         cell.sum_squares += sign * share.value * share.value
         if share.sketched:
-            bucket = int(sketch.buckets_of(np.array([share.value]))[0])
+            # Clocks gone wrong make times of decades: they stand with the longest that there is a bucket for.
+            bucket = int(sketch.buckets_of(np.array([min(share.value, sketch.MAX_SCALED)]))[0])
             cell.buckets[bucket] = cell.buckets.get(bucket, 0) + sign
 
 

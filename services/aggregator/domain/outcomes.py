@@ -24,6 +24,8 @@ IN_PROGRESS = "in_progress"
 
 MAX_RULES = 20
 MAX_SPAN = 90 * DAY
+MAX_CONDITIONS = 200
+"""Of all rules together."""
 _MAX_DEPTH = 5
 
 Condition = Callable[[Moments, bool], bool]
@@ -42,6 +44,7 @@ class Places:
     def __init__(self, slots: Mapping[str, int]) -> None:
         self._slots = dict(slots)
         self._points: list[Point] = [Point(slot) for slot in range(len(slots))]
+        self._conditions = 0
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -64,6 +67,12 @@ class Places:
     def counted(self) -> set[int]:
         """The slots of which more than one event is counted."""
         return {point.slot for point in self._points if point.nth > 1}
+
+    def count_condition(self, place: str) -> None:
+        """One more of a rule. Raises DefinitionError."""
+        self._conditions += 1
+        if self._conditions > MAX_CONDITIONS:
+            raise DefinitionError(place, f"rules have at most {MAX_CONDITIONS} conditions in all")
 
     def add(self, point: Point) -> int:
         """The number of the point."""
@@ -114,6 +123,7 @@ def _condition(spec: object, place: str, places: Places, depth: int = 1) -> Cond
         raise DefinitionError(place, "must be an object: reached, timeout, not, all or any")
     if depth > _MAX_DEPTH:
         raise DefinitionError(place, f"nested deeper than {_MAX_DEPTH}")
+    places.count_condition(place)
     if "reached" in spec:
         refuse_unknown(spec, {"reached", "within", "of"}, place)
         return _reached(_place(spec, place, places))

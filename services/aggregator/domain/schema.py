@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from services.aggregator.domain.filters import MAX_CONDITIONS
 from services.aggregator.domain.kinds import breakdown, by_unit, funnel, journey, related, streak, survey, unique
 from services.aggregator.domain.kinds.kind import MOMENTS
 from services.aggregator.domain.kinds.measured import SIMPLE_AGGREGATIONS
-from services.aggregator.domain.specs import DEFAULT_MAX_GROUPS, MOST_GROUPS
+from services.aggregator.domain.specs import DEFAULT_MAX_GROUPS, MOST_AGGREGATIONS, MOST_GROUPS
 from shared.statistics.distinct import MAX_EXACT
 
 Json = dict[str, Any]
@@ -46,7 +47,10 @@ def _aggregations(*names: str, patterns: tuple[str, ...] = ()) -> Json:
     one: Json = {"enum": list(names)}
     if patterns:
         one = {"anyOf": [one, *({"type": "string", "pattern": pattern} for pattern in patterns)]}
-    return {"description": "What is read unless something else is asked for.", "anyOf": [one, _listed(one)]}
+    return {
+        "description": "What is read unless something else is asked for.",
+        "anyOf": [one, _listed(one, 1, MOST_AGGREGATIONS)],
+    }
 
 
 def _nullable(schema: Json) -> Json:
@@ -89,8 +93,8 @@ _DEFS: Json = {
     "filter": {
         "type": "object",
         "anyOf": [
-            _objects({"all": _listed(_ref("filter"))}, "all"),
-            _objects({"any": _listed(_ref("filter"))}, "any"),
+            _objects({"all": _listed(_ref("filter"), 1, MAX_CONDITIONS)}, "all"),
+            _objects({"any": _listed(_ref("filter"), 1, MAX_CONDITIONS)}, "any"),
             _objects({"not": _ref("filter")}, "not"),
             _objects({"expression": _ref("value")}, "expression"),
             _objects(
@@ -239,7 +243,7 @@ _TYPES: dict[str, tuple[Json, tuple[str, ...]]] = {
                             "name": _ref("name"),
                             "from": {"type": "string"},
                             "to": {"type": "string"},
-                            "percentiles": _listed({"type": "string", "pattern": PERCENTILE}, 0),
+                            "percentiles": _listed({"type": "string", "pattern": PERCENTILE}, 0, MOST_AGGREGATIONS),
                         },
                         "name",
                         "to",

@@ -80,7 +80,7 @@ class SeenIds:
     def is_duplicate(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Which digests were seen within the window before their minute, or earlier in this very sequence.
 
-        `minutes` are broker minutes, one each; they never fall within a partition.
+        `minutes` are broker minutes, one each; they fall within a partition only where a broker's clock is set back.
         """
         slots, found = self._look_up(np.ascontiguousarray(digests[:, 0]), digests[:, 1] << _MINUTE_BITS)
         self._asked, duplicate = (digests, slots, found), found.copy()
@@ -103,12 +103,12 @@ class SeenIds:
         if not len(digests):
             return
         if self.latest_minute == NEVER:
-            self._base = int(minutes.min()) - 1
+            self._base = int(minutes.min()) - 1 - WINDOW_MINUTES  # brokers' clocks may be set back
         self.latest_minute = max(self.latest_minute, int(minutes.max()))
         full = (self._used + len(digests)) > _LOAD * len(self._table)
         if full or self.latest_minute - self._base > _LAST_MINUTE:
             self._rebuild(extra=len(digests))
-        low = (digests[:, 1] << _MINUTE_BITS) | (minutes - self._base).astype(np.uint64)
+        low = (digests[:, 1] << _MINUTE_BITS) | (minutes - self._base).clip(1).astype(np.uint64)
         asked, self._asked = self._asked, None
         known = asked[1:] if asked is not None and asked[0] is digests else None
         self._insert(np.ascontiguousarray(digests[:, 0]), low, known)
@@ -171,16 +171,17 @@ class SeenIds:
     def _rebuild(self, extra: int) -> None:
         """Drops what left the window, and grows if what stays needs it."""
         old = self._table
-        oldest = max(self.latest_minute - WINDOW_MINUTES, self._base + 1)
-        threshold = np.uint64(oldest - self._base)
+        oldest = self.latest_minute - WINDOW_MINUTES
+        threshold = np.uint64(max(oldest - self._base, 1))
         parts = range(0, len(old), _PART)
         live = sum(int(np.count_nonzero((old[i : i + _PART, 1] & _MINUTE) >= threshold)) for i in parts)
         slots = 1 << 12
         while _LOAD * slots < 1.25 * (live + extra):
             slots *= 2
         self._allocate(slots)
-        shift = np.uint64(oldest - 1 - self._base)
-        self._base = oldest - 1
+        base = max(oldest - 1 - WINDOW_MINUTES, self._base)  # what is added next may be older than what is kept
+        shift = np.uint64(base - self._base)
+        self._base = base
         for i in parts:
             part = old[i : i + _PART]
             part = part[(part[:, 1] & _MINUTE) >= threshold]

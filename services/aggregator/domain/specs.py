@@ -15,6 +15,9 @@ COMMON = {"type", "description", "group_by", "max_groups"}
 DEFAULT_MAX_GROUPS, MOST_GROUPS = 1_000, 10_000
 """Groups that a shard counts under their own name in a day; further ones are "other"."""
 
+MOST_AGGREGATIONS = 50
+"""Of one definition: each share is counted by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selector:
@@ -65,11 +68,11 @@ def parse_aggregations(
     names = spec.get("aggregations", default)
     if isinstance(names, str):
         names = [names]
-    if not isinstance(names, list | tuple) or not names:
-        raise DefinitionError("spec.aggregations", "must be a list")
+    if not isinstance(names, list | tuple) or not 1 <= len(names) <= MOST_AGGREGATIONS:
+        raise DefinitionError("spec.aggregations", f"must be a list of 1 to {MOST_AGGREGATIONS}")
     for name in names:
         if name not in allowed and not (isinstance(name, str) and family(name)):
-            raise DefinitionError("spec.aggregations", f"{name!r} is none of {', '.join(allowed)}{more}")
+            raise DefinitionError("spec.aggregations", f"{repr(name)[:80]} is none of {', '.join(allowed)}{more}")
     return tuple(dict.fromkeys(names))
 
 

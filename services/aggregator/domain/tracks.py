@@ -39,7 +39,7 @@ class Column(Enum):
     USER = "user"
     SESSION = "session"
     JOB = "job"
-    """These three: the event's ids; empty where it has none."""
+    """These three: whose the event is in experiments by user, session or job; empty where it has no such id."""
     EVENT = "event"
     """The event's id, as a digest: two events of one instant are two."""
 

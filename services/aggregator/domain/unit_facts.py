@@ -12,7 +12,7 @@ from services.aggregator.domain.caps import KnownGroups, Place, other_group, ove
 from services.aggregator.domain.counting import take_counted
 from services.aggregator.domain.deltas import Deltas, Told
 from services.aggregator.domain.facts import Entry
-from services.aggregator.domain.frame import Frame, Indices, unit_of
+from services.aggregator.domain.frame import Frame, Indices, participant_of
 from services.aggregator.domain.grouping import group_columns, is_storable
 from services.aggregator.domain.known import KnownUnits, fresh
 from services.aggregator.domain.paths import Path
@@ -22,11 +22,12 @@ from services.aggregator.domain.sequences import group_texts
 from services.aggregator.domain.tracks import Column, Slot, Sub, Text, Unit
 from services.aggregator.domain.values import Mask
 from shared.clock import DAY
+from shared.messages import UnitKind
 
 _LABEL_LENGTHS = (100, 50, 25, 0)
 _LABEL_BYTES = 152
 """As JSON, where a character takes six bytes at most."""
-_IDS = {Column.USER: "user", Column.SESSION: "session", Column.JOB: "job"}
+_IDS: dict[Column, UnitKind] = {Column.USER: "user", Column.SESSION: "session", Column.JOB: "job"}
 
 
 def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits, groups: KnownGroups) -> None:
@@ -159,7 +160,7 @@ def _column(frame: Frame, plan: TrackPlan, column: Column | Text | Sub, rows: In
         return group_texts(events, plan.definition.group_by)
     if column is Column.EVENT:
         return [digest("", event_id).hex() for event_id in map(attrgetter("event_id"), events)]
-    return [unit_of(event, _IDS[column]) or "" for event in events]  # type: ignore[arg-type]
+    return [participant_of(event, _IDS[column]) or "" for event in events]
 
 
 def _label(text: str) -> str | None:

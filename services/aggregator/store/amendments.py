@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import Iterable
 
 from services.aggregator.domain.deltas import WindowDelta
-from services.aggregator.store.clocks import hold_closed, load_clock
+from services.aggregator.store.clocks import hold_closed
 from services.aggregator.store.series import SeriesIds
 from shared.clock import MINUTE
 from shared.postgres import Connection
 
 
-async def count_amendments(connection: Connection, shard: int, deltas: Iterable[WindowDelta], ids: SeriesIds) -> None:
+async def count_amendments(
+    connection: Connection, shard: int, clock: int, deltas: Iterable[WindowDelta], ids: SeriesIds
+) -> None:
     """Call it at the end of the transaction that applies the deltas and holds the shard's row.
 
-    What the shard itself has not passed is open, and stays so while its row is held. Of the rest no minute closes
-    from here until the transaction ends.
+    What the shard itself has not passed, by its clock (µs), is open, and stays so while its row is held. Of the rest
+    no minute closes from here until the transaction ends.
     """
-    clock = await load_clock(connection, shard)
     passed = [delta for delta in deltas if delta.n > 0 and delta.minute + MINUTE <= clock]
     if not passed:
         return

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.aggregator.domain.clocks import closed_through
+from shared.clock import DAY
 from shared.postgres import Connection
+
+_LONGEST_IDLE = 8 * DAY
+"""As long as minutes are kept."""
 
 
 async def raise_clocks(connection: Connection, clocks: Mapping[int, int]) -> None:
@@ -67,7 +71,13 @@ async def load_clock(connection: Connection, shard: int) -> int:
     return clock
 
 
-async def lowest_clock(connection: Connection) -> int:
-    """The clock (µs) that every shard has passed; 0 if there is none."""
-    lowest: int = await connection.fetchval("SELECT coalesce(min(clock), 0) FROM shards")
-    return lowest
+async def forgetting_clock(connection: Connection) -> int:
+    """What lies further back than grace before this time (µs) may be forgotten; 0 if nothing may.
+
+    Lateness goes by watermarks, and so does this: what could still count is still waited for. Only a partition that
+    has been idle for longer than minutes are kept holds nothing up any more.
+    """
+    found: int = await connection.fetchval(
+        "SELECT coalesce(greatest(min(watermark), min(clock) - $1::bigint, 0), 0) FROM shards", _LONGEST_IDLE
+    )
+    return found

@@ -1,10 +1,10 @@
-"""How many events were counted, late, dropped or invalid: by series and by organisation."""
+"""How many events were counted, late, dropped or invalid, by series; and where each series begins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from services.aggregator.domain.deltas import OrganisationCounters, SeriesCounters
+from services.aggregator.domain.deltas import SeriesCounters
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.store.series import SeriesIds
 from shared.postgres import Connection
@@ -32,28 +32,12 @@ async def count_series(
 
 async def note_starts(connection: Connection, shard: int, first_offset: int, series_ids: Sequence[int]) -> None:
     """Series that a shard has under its plan for the first time begin at this batch."""
+    if not series_ids:
+        return
     await connection.execute(
         "INSERT INTO series_starts (series_id, shard, first_offset) SELECT s, $1, $2 FROM unnest($3::int[]) AS s "
         "ON CONFLICT DO NOTHING",
         shard,
         first_offset,
         series_ids,
-    )
-
-
-async def count_organisations(
-    connection: Connection, shard: int, counters: Mapping[str, OrganisationCounters]
-) -> None:
-    rows = sorted((o, c.events, c.counted, c.late, c.duplicates) for o, c in counters.items())
-    if not rows:
-        return
-    await connection.execute(
-        "INSERT INTO organisation_counters AS c (organisation, shard, events, counted, late, duplicates) "
-        "SELECT o, $1, a, b, d, e "
-        "FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS x (o, a, b, d, e) "
-        "ON CONFLICT (organisation, shard) DO UPDATE SET events = c.events + excluded.events, "
-        "counted = c.counted + excluded.counted, late = c.late + excluded.late, "
-        "duplicates = c.duplicates + excluded.duplicates",
-        shard,
-        *(list(column) for column in zip(*rows, strict=True)),
     )

@@ -21,7 +21,7 @@ from services.aggregator.domain.known import Learned
 from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import TrackPlan, WindowSeries
 from services.aggregator.domain.tracks import Known, Share, Track, known
-from services.aggregator.store.clocks import lowest_clock
+from services.aggregator.store.clocks import forgetting_clock
 from services.aggregator.store.series import SeriesIds
 from shared.clock import DAY
 from shared.postgres import Connection
@@ -129,7 +129,7 @@ async def apply_facts(
     moves: defaultdict[WindowSeries, Moves] = defaultdict(Moves)
     applied = Applied()
     if deltas:
-        gone = await lowest_clock(connection) - OUT_OF_REACH if forgetting else 0
+        gone = await forgetting_clock(connection) - OUT_OF_REACH if forgetting else 0
         await _tell(connection, shard, deltas, gone, moves, applied.learned, ids)
     await _expire(connection, shard, due_before, moves, ids)
     applied.windows = [delta for series, of_series in moves.items() for delta in of_series.deltas(series)]

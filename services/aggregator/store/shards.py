@@ -31,6 +31,15 @@ class ShardRow:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A shard's row, its clock (µs), and whether deadlines of its units are due."""
+
+    row: ShardRow
+    clock: int
+    due: bool
+
+
 def next_revision(present: ShardRow, now: int) -> int:
     """Later than any revision before, by the clock: also than those that a crashed database has forgotten."""
     return max(present.revision + 1, now)
@@ -51,6 +60,17 @@ async def lock_shard(connection: Connection, shard: int) -> ShardRow | None:
     return _row(await connection.fetchrow(f"SELECT {_COLUMNS} FROM shards WHERE shard = $1 FOR UPDATE", shard))
 
 
+async def lock_shard_with(connection: Connection, shard: int, due_before: int) -> Standing | None:
+    """The same, and what else a batch must know of the shard before it begins."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS}, clock, EXISTS (SELECT FROM unit_facts WHERE shard = $1 AND deadline <= $2) "
+        "FROM shards WHERE shard = $1 FOR UPDATE",
+        shard,
+        due_before,
+    )
+    return None if row is None else Standing(ShardRow(*row[:-2]), *row[-2:])
+
+
 async def create_shard(connection: Connection, shard: int, first_offset: int, generation: str) -> None:
     """Starts a partition that was never folded at its first record; does nothing if the row is there."""
     await connection.execute(
@@ -60,23 +80,6 @@ async def create_shard(connection: Connection, shard: int, first_offset: int, ge
         first_offset,
         NO_WATERMARK,
         generation,
-    )
-
-
-async def advance_shard(connection: Connection, row: ShardRow, *, dead_letters: int) -> None:
-    """Moves the cursor to `row`; `dead_letters` more records held no event."""
-    await connection.execute(
-        "UPDATE shards SET next_offset = $2, watermark = $3, rolled_through = $4, last_timestamp = $5, "
-        "last_digest = $6, dead_letters = dead_letters + $7, revision = $8, clock = greatest(clock, $3), "
-        "updated_at = now() WHERE shard = $1",
-        row.shard,
-        row.next_offset,
-        row.watermark,
-        row.rolled_through,
-        row.last_timestamp,
-        row.last_digest,
-        dead_letters,
-        row.revision,
     )
 
 
@@ -95,13 +98,6 @@ async def mark_published(connection: Connection, revisions: Mapping[int, int]) -
 
 async def mark_rolled(connection: Connection, shard: int, rolled_through: int) -> None:
     await connection.execute("UPDATE shards SET rolled_through = $2 WHERE shard = $1", shard, rolled_through)
-
-
-async def store_digests(connection: Connection, shard: int, first_offset: int, by_minute: dict[int, bytes]) -> None:
-    await connection.executemany(
-        "INSERT INTO id_digests (shard, minute, first_offset, digests) VALUES ($1, $2, $3, $4)",
-        [(shard, minute, first_offset, raw) for minute, raw in by_minute.items()],
-    )
 
 
 async def forget_digests(connection: Connection, shard: int, latest_minute: int) -> None:

@@ -17,7 +17,9 @@ from services.aggregator.domain.known import Learned
 from services.aggregator.domain.seen import digest
 from services.aggregator.store import backfills, counters, experiments, facts, groups, links, shards, streaks, windows
 from services.aggregator.store.amendments import count_amendments
+from services.aggregator.store.clocks import load_clock
 from services.aggregator.store.experiments import TotalsState
+from services.aggregator.store.progress import advance_shard
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, next_revision
 from services.aggregator.store.streaks import StreakState
@@ -64,20 +66,24 @@ async def apply_batch(
     async with pool.acquire() as connection:
         await ids.register_units(connection, experiments.unit_series(deltas))
         async with connection.transaction():
-            present = await lock_cursor(connection, row)
+            standing = await shards.lock_shard_with(connection, shard, verdicts.watermark)
+            present = _unmoved(row, standing.row if standing else None)
+            assert standing is not None  # or it would have moved
             revision = next_revision(present, now)
             # Not what we remember: maintenance may have rolled on.
             rolled_before = present.rolled_through
             rolled_through = max(rolled_before, windows.closed_through(verdicts.watermark))
             await counters.note_starts(connection, shard, batch.first_offset, new_series)
-            of_units = await facts.apply_facts(
-                connection,
-                shard,
-                deltas.facts,
-                verdicts.watermark,
-                ids,
-                forgetting=bool(deltas.facts) and not await backfills.any_runs(connection),
-            )
+            of_units = facts.Applied()
+            if deltas.facts or standing.due:
+                of_units = await facts.apply_facts(
+                    connection,
+                    shard,
+                    deltas.facts,
+                    verdicts.watermark,
+                    ids,
+                    forgetting=bool(deltas.facts) and not await backfills.any_runs(connection),
+                )
             if of_units.windows:
                 await commit_durably(connection)
             added = [*deltas.windows, *of_units.windows]
@@ -91,9 +97,6 @@ async def apply_batch(
                 await commit_durably(connection)
             await links.store_links(connection, deltas.links)
             await groups.store_groups(connection, shard, deltas.groups, ids)
-            await counters.count_series(connection, shard, deltas.counters, ids)
-            await counters.count_organisations(connection, shard, deltas.organisations)
-            await shards.store_digests(connection, shard, batch.first_offset, digests_by_minute(batch, verdicts))
             after = ShardRow(
                 shard=shard,
                 next_offset=batch.next_offset,
@@ -105,8 +108,17 @@ async def apply_batch(
                 published_revision=row.published_revision,
                 revision=revision,
             )
-            await count_amendments(connection, shard, added, ids)
-            await shards.advance_shard(connection, after, dead_letters=len(batch.rejected))
+            await count_amendments(connection, shard, standing.clock, added, ids)
+            await advance_shard(
+                connection,
+                after,
+                deltas.counters,
+                deltas.organisations,
+                digests_by_minute(batch, verdicts),
+                ids,
+                first_offset=batch.first_offset,
+                dead_letters=len(batch.rejected),
+            )
     return Applied(after, changed_windows, changed_totals, changed_streaks, of_units.learned)
 
 
@@ -126,7 +138,7 @@ async def apply_deadlines(pool: Pool, row: ShardRow, due_before: int, ids: Serie
             await commit_durably(connection)
             changed = await windows.apply_windows(connection, shard, revision, moved, ids)
             await windows.amend_rolls(connection, shard, moved, present.rolled_through, ids)
-            await count_amendments(connection, shard, moved, ids)
+            await count_amendments(connection, shard, await load_clock(connection, shard), moved, ids)
             await shards.advance_revision(connection, shard, revision)
     return Applied(replace(present, revision=revision), changed)
 
@@ -136,10 +148,7 @@ async def lock_cursor(connection: Connection, row: ShardRow) -> ShardRow:
 
     Also refused where only the revision is another: what others changed is not ours to count as published.
     """
-    present = await shards.lock_shard(connection, row.shard)
-    if present is None or (present.next_offset, present.revision) != (row.next_offset, row.revision):
-        raise CursorMovedError(present)
-    return present
+    return _unmoved(row, await shards.lock_shard(connection, row.shard))
 
 
 async def commit_durably(connection: Connection) -> None:
@@ -164,3 +173,10 @@ def digests_by_minute(batch: Batch, verdicts: Verdicts) -> dict[int, bytes]:
 def record_digest(value: bytes | None) -> bytes:
     """Identifies a record's content, to recognise the log again."""
     return digest("", (value or b"").decode("latin-1"))
+
+
+def _unmoved(row: ShardRow, present: ShardRow | None) -> ShardRow:
+    """What is present, if it stands where `row` does. Raises CursorMovedError."""
+    if present is None or (present.next_offset, present.revision) != (row.next_offset, row.revision):
+        raise CursorMovedError(present)
+    return present

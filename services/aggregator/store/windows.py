@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from services.aggregator.domain.deltas import WindowDelta
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.domain.states import AnyState, decode, merged
+from services.aggregator.store.arrays import numbers, texts
 from services.aggregator.store.series import SeriesIds
 from shared.clock import MINUTE, SECOND, to_datetime
 from shared.postgres import Connection
@@ -59,6 +60,11 @@ class _Cell:
     max: int | None
     state: AnyState | None
 
+    @property
+    def may_have_state(self) -> bool:
+        """Whether its row may hold one: what moves within a bucket, or came and went, has none left itself."""
+        return self.state is not None or not self.n
+
     def add(self, other: _Cell) -> None:
         self.n += other.n
         self.sum += other.sum
@@ -87,15 +93,17 @@ async def apply_windows(
         "JOIN unnest($2::int[], $3::timestamptz[], $4::text[]) AS k (series_id, minute, group_key) "
         "USING (series_id, minute, group_key) WHERE m.shard = $1",
         shard,
-        {(s, to_datetime(start), g): cells[s, start, g] for s, start, g in keys if cells[s, start, g].state},
+        {(s, to_datetime(start), g): cells[s, start, g] for s, start, g in keys if cells[s, start, g].may_have_state},
     )
     rows = await connection.fetch(
         """
         INSERT INTO window_minutes AS w
             (series_id, shard, minute, group_key, n, sum, sum_squares, min, max, sketch, revision)
         SELECT series_id, $1, minute, group_key, n, sum, sum_squares, min, max, sketch, $2
-        FROM unnest($3::int[], $4::timestamptz[], $5::text[], $6::bigint[], $7::numeric[], $8::numeric[],
-                    $9::bigint[], $10::bigint[], $11::bytea[])
+        FROM ROWS FROM (
+                unnest($3::text::int[]), unnest($4::timestamptz[]), json_array_elements_text($5::text::json),
+                unnest($6::text::bigint[]), unnest($7::text::numeric[]), unnest($8::text::numeric[]),
+                unnest($9::text::bigint[]), unnest($10::text::bigint[]), unnest($11::bytea[]))
             AS d (series_id, minute, group_key, n, sum, sum_squares, min, max, sketch)
         ON CONFLICT (series_id, minute, shard, group_key) DO UPDATE SET
             n = w.n + excluded.n, sum = w.sum + excluded.sum,
@@ -107,9 +115,9 @@ async def apply_windows(
         """,
         shard,
         revision,
-        [k[0] for k in keys],
+        numbers(k[0] for k in keys),
         [to_datetime(k[1]) for k in keys],
-        [k[2] for k in keys],
+        texts([k[2] for k in keys]),
         *_columns([cells[k] for k in keys]),
     )
     return [
@@ -168,15 +176,18 @@ async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tu
         "JOIN unnest($2::int[], $3::int[], $4::timestamptz[], $5::text[]) AS k (series_id, width, start, group_key) "
         "USING (series_id, width, start, group_key) WHERE r.shard = $1",
         shard,
-        {(k[0], k[1], to_datetime(k[2]), k[3]): cells[k] for k in keys if cells[k].state},
+        {(k[0], k[1], to_datetime(k[2]), k[3]): cells[k] for k in keys if cells[k].may_have_state},
     )
     await connection.execute(
         """
         INSERT INTO window_rolls AS w
             (series_id, shard, width, start, group_key, n, sum, sum_squares, min, max, sketch)
         SELECT series_id, $1, width, start, group_key, n, sum, sum_squares, min, max, sketch
-        FROM unnest($2::int[], $3::int[], $4::timestamptz[], $5::text[], $6::bigint[], $7::numeric[],
-                    $8::numeric[], $9::bigint[], $10::bigint[], $11::bytea[])
+        FROM ROWS FROM (
+                unnest($2::text::int[]), unnest($3::text::int[]), unnest($4::timestamptz[]),
+                json_array_elements_text($5::text::json), unnest($6::text::bigint[]), unnest($7::text::numeric[]),
+                unnest($8::text::numeric[]), unnest($9::text::bigint[]), unnest($10::text::bigint[]),
+                unnest($11::bytea[]))
             AS d (series_id, width, start, group_key, n, sum, sum_squares, min, max, sketch)
         ON CONFLICT (series_id, width, start, shard, group_key) DO UPDATE SET
             n = w.n + excluded.n, sum = w.sum + excluded.sum,
@@ -184,10 +195,10 @@ async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tu
             min = least(w.min, excluded.min), max = greatest(w.max, excluded.max), sketch = excluded.sketch
         """,
         shard,
-        [k[0] for k in keys],
-        [k[1] for k in keys],
+        numbers(k[0] for k in keys),
+        numbers(k[1] for k in keys),
         [to_datetime(k[2]) for k in keys],
-        [k[3] for k in keys],
+        texts([k[3] for k in keys]),
         *_columns([cells[k] for k in keys]),
     )
 
@@ -208,13 +219,13 @@ def _cell(delta: WindowDelta) -> _Cell:
     return _Cell(delta.n, delta.sum, delta.sum_squares, delta.min, delta.max, deepcopy(delta.state))
 
 
-def _columns(cells: Sequence[_Cell]) -> tuple[list[object], ...]:
+def _columns(cells: Sequence[_Cell]) -> tuple[object, ...]:
     return (
-        [c.n for c in cells],
-        [c.sum for c in cells],
-        [c.sum_squares for c in cells],
-        [c.min for c in cells],
-        [c.max for c in cells],
+        numbers(c.n for c in cells),
+        numbers(c.sum for c in cells),
+        numbers(c.sum_squares for c in cells),
+        numbers(c.min for c in cells),
+        numbers(c.max for c in cells),
         [c.state.encode() if c.state else b"" for c in cells],
     )
 

@@ -201,3 +201,27 @@ def test_a_refusal_does_not_grow_with_what_was_sent() -> None:
     with pytest.raises(DefinitionError) as refused:
         parse({"type": "count", "aggregations": ["x" * 100_000]})
     assert len(str(refused.value)) < 300
+
+
+def test_a_filter_has_a_bounded_number_of_conditions_however_they_are_nested() -> None:
+    def filtered(*widths: int) -> dict[str, Any]:
+        some = [{"any": [{"path": "user_id", "op": "exists"}] * width} for width in widths]
+        return {"type": "count", "filter": {"not": {"all": some}}}
+
+    parse(filtered(100, 100))
+    for widths, place in (((100, 101), "spec.filter.not.all"), ((1, 201), "spec.filter.not.all[1].any")):
+        with pytest.raises(DefinitionError) as refused:
+            parse(filtered(*widths))
+        assert refused.value.place == place
+
+
+def test_rules_of_a_journey_have_a_bounded_number_of_conditions() -> None:
+    def ruled(n: int) -> dict[str, Any]:
+        many = [{"reached": "a", "within": i + 1} for i in range(n)]
+        spec = {"type": "journey", "unit": "job", "start": {"event": "s"}, "steps": [{"name": "a", "event": "a"}]}
+        return {**spec, "outcomes": [{"name": "soon", "when": {"any": many}}]}
+
+    parse(ruled(199))
+    with pytest.raises(DefinitionError) as refused:
+        parse(ruled(6_000))
+    assert refused.value.place == "spec.outcomes[0].when.any[199]"

@@ -36,7 +36,12 @@ def test_an_experiment_counts_by_unit_the_metrics_it_lists() -> None:
 
 
 def test_limits_and_covariates_of_units_follow_from_the_definition() -> None:
-    spec: dict[str, Any] = {"winsorise": {"lower": -1, "upper": 2.5}, "covariate_days": 7, "aggregations": ["p95"], "scale": 1}
+    spec: dict[str, Any] = {
+        "winsorise": {"lower": -1, "upper": 2.5},
+        "covariate_days": 7,
+        "aggregations": ["p95"],
+        "scale": 1,
+    }
     value = definition("v", type="value", value="properties.v", **spec)
     plan = plan_of(value, experiment(metrics=("v",)))
     assert plan.measures[0].units[0].series.by_unit == ByUnit(-10, 25, 7, sketched=True)

@@ -141,6 +141,16 @@ def test_growing_drops_nothing_that_is_still_within_the_window() -> None:
     assert seen.is_duplicate(ids("first"), at(WINDOW_MINUTES)).tolist() == [True]
 
 
+@pytest.mark.parametrize("back", [1, 2, WINDOW_MINUTES, 2 * WINDOW_MINUTES])
+def test_ids_are_recognised_after_the_brokers_clock_was_set_back(back: int) -> None:
+    seen = SeenIds()
+    seen.add(ids("before"), at(0))
+    seen.add(ids("after"), at(-back))
+    assert seen.is_duplicate(ids("before", "after", "new"), at(-back, -back, -back)).tolist() == [True, True, False]
+    seen.add(ids(*range(10_000)), np.full(10_000, START, dtype=np.int32))
+    assert seen.is_duplicate(ids("before"), at(0)).tolist() == [True]
+
+
 def test_an_id_added_twice_at_once_keeps_its_later_minute() -> None:
     seen = SeenIds()
     seen.add(ids("a", "a"), at(9, 3))

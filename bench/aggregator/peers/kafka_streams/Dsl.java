@@ -17,7 +17,7 @@ import org.apache.kafka.streams.state.Stores;
 
 /**
  * W1 as the DSL says it: groupBy, windowedBy, one aggregate for everything. The events' key is the user, so grouping
- * sends each through a repartition topic, with nothing but its two numbers in it. Windows are in memory, cached, with a
+ * sends each through a repartition topic, with nothing but its duration in it. Windows are in memory, cached, with a
  * changelog; an hour of grace, so that nothing is dropped.
  */
 final class Dsl implements Pipeline {
@@ -36,7 +36,7 @@ final class Dsl implements Pipeline {
             .groupBy((user, event) -> {
                 meter.taken();
                 return event.group();
-            }, Grouped.with(Serdes.String(), Event.numbers()))
+            }, Grouped.with(Serdes.String(), Event.duration()))
             .windowedBy(TimeWindows.ofSizeAndGrace(MINUTE, GRACE))
             .aggregate(Window::new, (group, event, window) -> {
                 meter.folded();

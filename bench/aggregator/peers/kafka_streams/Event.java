@@ -7,7 +7,7 @@ import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 
-/** What W1 needs of an event. `time` is in microseconds, `amount` is NaN where there is none. */
+/** What W1 needs of an event. `time` is in microseconds. */
 final class Event {
     static final long MINUTE = 60_000_000L;
 
@@ -15,21 +15,19 @@ final class Event {
     final String type;
     final String variant;
     final long duration;
-    final double amount;
 
-    Event(long time, String type, String variant, long duration, double amount) {
+    Event(long time, String type, String variant, long duration) {
         this.time = time;
         this.type = type;
         this.variant = variant;
         this.duration = duration;
-        this.amount = amount;
     }
 
     String group() {
         return type + "|" + variant;
     }
 
-    /** Jackson's streaming parser: nothing is built but the five fields, everything else is skipped. */
+    /** Jackson's streaming parser: nothing is built but the four fields, everything else is skipped. */
     static final class FromJson implements Deserializer<Event> {
         private final JsonFactory factory = new JsonFactory();
 
@@ -37,7 +35,6 @@ final class Event {
         public Event deserialize(String topic, byte[] json) {
             long time = 0, duration = 0;
             String type = null, variant = null;
-            double amount = Double.NaN;
             try (JsonParser parser = factory.createParser(json)) {
                 parser.nextToken();
                 for (String field; (field = parser.nextFieldName()) != null; ) {
@@ -51,7 +48,6 @@ final class Event {
                                 switch (property) {
                                     case "variant" -> variant = parser.getText();
                                     case "durationMs" -> duration = parser.getLongValue();
-                                    case "amount" -> amount = parser.getDoubleValue();
                                     default -> {
                                         if (token.isStructStart()) parser.skipChildren();
                                     }
@@ -64,17 +60,14 @@ final class Event {
             } catch (IOException error) {
                 throw new IllegalArgumentException(error);
             }
-            return new Event(time, type, variant, duration, amount);
+            return new Event(time, type, variant, duration);
         }
     }
 
-    /** What goes through the repartition topic: the numbers, 16 bytes; the group is the key, the time the record's. */
-    static Serde<Event> numbers() {
+    /** What goes through the repartition topic: the duration, 8 bytes; the group is the key, the time the record's. */
+    static Serde<Event> duration() {
         return Serdes.serdeFrom(
-            (topic, event) -> ByteBuffer.allocate(16).putLong(event.duration).putDouble(event.amount).array(),
-            (topic, bytes) -> {
-                ByteBuffer buffer = ByteBuffer.wrap(bytes);
-                return new Event(0, null, null, buffer.getLong(), buffer.getDouble());
-            });
+            (topic, event) -> ByteBuffer.allocate(8).putLong(event.duration).array(),
+            (topic, bytes) -> new Event(0, null, null, ByteBuffer.wrap(bytes).getLong()));
     }
 }

@@ -55,7 +55,7 @@ def _limit(limits: Mapping[str, Any], name: str, scale: int) -> int | None:
     if given is None:
         return None
     place = f"spec.winsorise.{name}"
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if type(given) not in (int, float) or (type(given) is float and not math.isfinite(given)):
         raise DefinitionError(place, "must be a number")
     scaled = scale_one(given, scale)
     if not isinstance(scaled, int):

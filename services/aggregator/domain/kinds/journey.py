@@ -35,7 +35,7 @@ from services.aggregator.domain.outcomes import (
     default_rules,
     parse_rules,
 )
-from services.aggregator.domain.specs import COMMON, optional_filter, refuse_unknown
+from services.aggregator.domain.specs import COMMON, MOST_AGGREGATIONS, optional_filter, refuse_unknown
 from services.aggregator.domain.times import parse_span
 from services.aggregator.domain.tracks import (
     MILLISECONDS_SCALE,
@@ -257,10 +257,14 @@ def _durations(spec: object, places: Places) -> tuple[Duration, ...]:
         if begin == end:
             raise DefinitionError(f"{place}.to", "must be another step")
         asked = one.get("percentiles", [])
-        if not isinstance(asked, list) or not all(isinstance(p, str) and percentile_of(p) is not None for p in asked):
+        if not isinstance(asked, list) or len(asked) > MOST_AGGREGATIONS or not all(map(_is_percentile, asked)):
             raise DefinitionError(f"{place}.percentiles", "must be a list such as [p50, p95]")
         found.append(Duration(name, begin, places.add(Point(end, after=begin)), tuple(dict.fromkeys(asked))))
     return tuple(found)
+
+
+def _is_percentile(name: object) -> bool:
+    return isinstance(name, str) and percentile_of(name) is not None
 
 
 def _withins(spec: object, places: Places) -> tuple[Within, ...]:

@@ -73,7 +73,8 @@ def parse_survey(spec: Mapping[str, Any]) -> Survey:
             raise DefinitionError(place, "must be an object with value, min, max and nps, each optional")
         refuse_unknown(question, _QUESTION, place)
         answer = _answer(question, place, scale)
-        value = parse_source(question.get("value") or f"properties.{name}", f"{place}.value")
+        text = question.get("value")
+        value = parse_source(f"properties.{name}" if text is None else text, f"{place}.value")
         measure = Measure("answer", select, value, turn=answer, part=name)
         answers.append(measure)
         if question.get("nps"):
