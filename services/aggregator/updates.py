@@ -20,8 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from aiokafka.errors import KafkaError
-
 from services.aggregator.domain.kinds.kind import REPORTED
 from services.aggregator.domain.outcomes import COMPLETED
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
@@ -238,16 +236,8 @@ class Updates:
     async def _publish(self, rows: Sequence[tuple[_Row, _Message]]) -> list[tuple[_Row, _Message]]:
         """Returns what Kafka has not acknowledged."""
         now = self._clock()
-        answers = await asyncio.gather(
-            *(self._publisher.publish(topics.METRIC_UPDATES, message(now)) for _, message in rows),
-            return_exceptions=True,
-        )
-        failed = []
-        for row, answer in zip(rows, answers, strict=True):
-            if isinstance(answer, KafkaError | TimeoutError):
-                failed.append(row)
-            elif isinstance(answer, BaseException):
-                raise answer
+        answers = await self._publisher.publish_all(topics.METRIC_UPDATES, [message(now) for _, message in rows])
+        failed = [row for row, answer in zip(rows, answers, strict=True) if answer is not None]
         if failed:
             logger.warning("updates wait for Kafka", extra={"updates": len(failed)})
         self._metrics.updates.inc(len(rows) - len(failed))

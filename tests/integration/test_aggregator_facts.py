@@ -63,6 +63,12 @@ FUNNEL: dict[str, Any] = {
     "window": "3h",
     "drop_off": {"event": "ticket", "reason": "properties.id"},
 }
+STAGED: dict[str, Any] = {
+    **{field: value for field, value in FUNNEL.items() if field != "drop_off"},
+    "group_by": ["properties.plan"],
+}
+"""Its units are told many at once."""
+SHARED = {"journey": IMPORTS, "funnel": FUNNEL, "staged": STAGED}
 
 
 @pytest_asyncio.fixture
@@ -76,20 +82,20 @@ async def pool(postgres: str) -> AsyncIterator[Pool]:
 class Writer:
     """A worker's part for one shard; it remembers what is known of units, as a worker does."""
 
-    def __init__(self, pool: Pool, row: ShardRow) -> None:
+    def __init__(self, pool: Pool, row: ShardRow, capacity: int = 20) -> None:
         self._pool = pool
         self._ids = SeriesIds()
-        self._known = KnownUnits(capacity=20)
+        self._known = KnownUnits(capacity)
         self.row = row
         self.deadlocks = 0
 
     @classmethod
-    async def start(cls, pool: Pool, shard: int) -> Writer:
+    async def start(cls, pool: Pool, shard: int, capacity: int = 20) -> Writer:
         async with pool.acquire() as connection:
             await create_shard(connection, shard, 0, "test")
             row = await load_shard(connection, shard)
         assert row is not None
-        return cls(pool, row)
+        return cls(pool, row, capacity)
 
     async def tell(self, metric: Definition, events: Sequence[dict[str, Any]]) -> None:
         first, newest = self.row.next_offset, max(e["time"] for e in events)
@@ -161,12 +167,15 @@ def expected(metric: Definition, events: Sequence[dict[str, Any]], watermark: in
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("spec", [IMPORTS, FUNNEL], ids=lambda spec: str(spec["type"]))
-async def test_shards_that_share_units_leave_what_one_would(pool: Pool, spec: dict[str, Any], seed: int) -> None:
+@pytest.mark.parametrize("capacity", [20, 1_000])
+@pytest.mark.parametrize("name", SHARED)
+async def test_shards_that_share_units_leave_what_one_would(pool: Pool, name: str, capacity: int, seed: int) -> None:
+    """Whether they remember few units or all."""
     rng = random.Random(seed)
-    metric = definition(f"{spec['type']}{seed}", **spec)
+    metric = definition(f"{name}{seed}of{capacity}", **SHARED[name])
+    await pool.execute("DELETE FROM shards; DELETE FROM id_digests")
     events = drawn(rng, 900)
-    writers = [await Writer.start(pool, 10 * seed + i + (100 if spec is FUNNEL else 0)) for i in range(3)]
+    writers = [await Writer.start(pool, i, capacity) for i in range(3)]
     logs: list[list[dict[str, Any]]] = [[], [], []]
     for one in events:
         logs[rng.randrange(3)].append(one)

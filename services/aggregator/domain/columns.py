@@ -58,8 +58,12 @@ class Column:
 
         True is not 1, 1 is not 1.0, and 0.0 is not -0.0. Lists and objects are not told apart.
         """
-        if self._kinds <= _TEXT:
-            return numbered(self.values)
+        try:
+            codes, values = numbered(self.values)
+            if set(map(type, values)) <= _TEXT:  # and so are all that are equal to them
+                return codes, values
+        except TypeError:  # lists and objects
+            pass
         codes, keys = numbered(map(_key, self.values))
         first = dict(zip(codes[::-1].tolist(), reversed(self.values), strict=True))
         return codes, [first[code] for code in range(len(keys))]

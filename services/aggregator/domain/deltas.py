@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ class Deltas:
     unitless: list[UnitlessResult] = field(default_factory=list)
     streaks: list[tuple[StreakPlan, dict[str, Run]]] = field(default_factory=list)
     """What to join to each group's run."""
-    facts: list[tuple[TrackPlan, dict[str, Told]]] = field(default_factory=list)
+    facts: list[tuple[TrackPlan, Mapping[str, Told]]] = field(default_factory=list)
     """What the batch tells of each unit."""
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     """By organisation and anonymous id."""

@@ -23,6 +23,7 @@ from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from services.aggregator.domain.projection import EVERYTHING, Projection, Tree
 from services.aggregator.domain.values import INVALID
@@ -86,6 +87,7 @@ Refusal = tuple[Unreadable, str]
 
 AHEAD: Refusal = (Unreadable.AHEAD, "the event lies more than 24 h ahead of the broker's clock")
 
+_BRACKET_TO_BRACE = np.uint8(ord("{") ^ ord("["))
 _AT_ONCE = 512
 """Values that are decoded at once: few enough for the processor's caches."""
 _NONE = DecodedEvent("", "", "", 0)
@@ -217,15 +219,23 @@ def _odd(values: Sequence[bytes]) -> set[int]:
     odd: set[int] = set()
     if not everything.isascii() and not _is_utf8(everything):
         odd.update(i for i, value in enumerate(values) if not _is_utf8(value))
-    codes = np.frombuffer(everything, dtype=np.uint8)
-    opening = np.flatnonzero(codes == ord("{"))
-    if b"[" in everything:
-        opening = np.union1d(opening, np.flatnonzero(codes == ord("[")))
-    sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
-    if (opening[MAX_DEPTH:] - opening[:-MAX_DEPTH] < sizes.max(initial=0)).any():
-        in_each = np.diff(np.searchsorted(opening, np.cumsum(sizes + 1)), prepend=0)
-        odd.update(np.flatnonzero(in_each > MAX_DEPTH).tolist())
+    opening = (np.frombuffer(everything, dtype=np.uint8) | _BRACKET_TO_BRACE) == ord("{")
+    if _is_dense(opening, max(map(len, values), default=0)):
+        odd.update(i for i, value in enumerate(values) if value.count(b"[") + value.count(b"{") > MAX_DEPTH)
     return odd
+
+
+def _is_dense(marks: npt.NDArray[np.bool_], length: int) -> bool:
+    """Whether any stretch of that length may hold more than MAX_DEPTH marks; counts them 64 bytes at a time."""
+    bits = np.packbits(marks)
+    words = np.zeros(-(-len(bits) // 8), dtype=np.uint64)
+    words.view(np.uint8)[: len(bits)] = bits
+    counts = np.bitwise_count(words)
+    touched = min(length // 64 + 2, len(words))  # a stretch may begin and end within a word
+    if touched * int(counts.max(initial=0)) <= MAX_DEPTH:
+        return False
+    before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return bool((before[touched:] - before[: len(before) - touched] > MAX_DEPTH).any())
 
 
 def _is_utf8(value: bytes) -> bool:

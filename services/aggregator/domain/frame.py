@@ -6,7 +6,6 @@ Paths are read by organisation: a metric costs what its own organisation's event
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from services.aggregator.domain.columns import Column, numbered
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.expressions import Source
 from services.aggregator.domain.grouping import Cells, Grouped, cells_of, grouped
-from services.aggregator.domain.paths import Path
+from services.aggregator.domain.paths import Path, roots_of
 from services.aggregator.domain.specs import Selector
 from services.aggregator.domain.values import Scaled
 from shared.messages import UnitKind
@@ -120,7 +119,11 @@ class Frame:
         if kind != "user":
             return self.unit_codes(kind)
         if self._participants is None:
-            self._participants = _codes([participant_of(event, kind) for event in self.events])
+            codes, names = self.unit_codes(kind)
+            visitors = any(participant_of(self.events[i], kind) for i in np.flatnonzero(codes < 0).tolist())
+            self._participants = (
+                _codes([participant_of(event, kind) for event in self.events]) if visitors else (codes, names)
+            )
         return self._participants
 
     def _at(self, section: _Section, rows: Indices, column: npt.NDArray[_T]) -> npt.NDArray[_T]:
@@ -147,7 +150,7 @@ class _Section:
 
     def _read(self, path: Path) -> list[Any]:
         if path.root not in self._roots:
-            self._roots[path.root] = [*map(attrgetter(path.root), self.events)]
+            self._roots[path.root] = roots_of(self.events, path.root)
         return path.within(self._roots[path.root])
 
     def grouped(self, path: Path) -> Grouped:

@@ -6,38 +6,108 @@ events of busy units are of this sort: they need not go to the database at all. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from services.aggregator.domain.facts import Entry
 from services.aggregator.domain.plan import WindowSeries
 
 TrackKey = tuple[WindowSeries, str]
 """A track's series and name."""
-Learned = dict[TrackKey, dict[str, Sequence[int]]]
-"""By unit the last time (µs) of each slot that can still matter."""
+
+
+class Remembered(NamedTuple):
+    """The last time (µs) of each slot that can still matter, and more numbers if the track keeps any.
+
+    `origin` is the earliest start, where the track keeps that.
+    """
+
+    row: Sequence[int] | npt.NDArray[np.int64]
+    origin: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ManyRemembered(Mapping[str, Remembered]):
+    """A row of `rows` and an origin for each of the units."""
+
+    units: Sequence[str]
+    rows: npt.NDArray[np.int64]
+    origins: Sequence[Entry | None]
+
+    def __getitem__(self, unit: str) -> Remembered:
+        place = self.units.index(unit)
+        return Remembered(self.rows[place], self.origins[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.units)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+Learned = list[tuple[TrackKey, Mapping[str, Remembered]]]
+"""By unit; what is later overrides what is earlier."""
 
 _CAPACITY = 30_000
-"""Units of all tracks in one generation: with an id of 40 characters and five slots, about 8 MB for both."""
+"""Units of all tracks in one generation: with an id of 40 characters and five slots, about 8 MB for both.
+
+Where rows hold moments too (`staged`), about 30 MB.
+"""
 
 
 @dataclass(slots=True)
 class _Table:
-    """Places of units, and what is known of each: `limits` has a row a place and a column a slot."""
+    """Places of units, and what is known of each: `rows` has a row a place, `origins` an entry."""
 
     places: dict[str, int] = field(default_factory=dict)
-    limits: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    origins: list[Entry | None] = field(default_factory=list)
 
-    def put(self, unit: str, limits: Sequence[int] | npt.NDArray[np.int64]) -> None:
+    def put_all(self, known: ManyRemembered) -> None:
+        places = [self.places.setdefault(unit, len(self.places)) for unit in known.units]
+        width = known.rows.shape[1]
+        self._make_room(width)
+        self.rows[places, :width] = known.rows
+        self.rows[places, width:] = 0
+        self.origins.extend([None] * (len(self.places) - len(self.origins)))
+        for place, origin in zip(places, known.origins, strict=True):
+            self.origins[place] = origin
+
+    def put(self, unit: str, known: Remembered) -> None:
+        """A row that is shorter than others is filled up with zeros."""
         place = self.places.setdefault(unit, len(self.places))
-        if place >= len(self.limits):
-            grown = np.empty((max(64, 2 * len(self.limits)), len(limits)), dtype=np.int64)
-            grown[: len(self.limits)] = self.limits if len(self.limits) else 0
-            self.limits = grown
-        self.limits[place] = limits
+        self._make_room(len(known.row))
+        self.rows[place, : len(known.row)] = known.row
+        self.rows[place, len(known.row) :] = 0
+        if place == len(self.origins):
+            self.origins.append(known.origin)
+        else:
+            self.origins[place] = known.origin
+
+    def _make_room(self, width: int) -> None:
+        size, had = self.rows.shape
+        if len(self.places) > size or width > had:
+            more = max(64, 2 * size, len(self.places)) if len(self.places) > size else size
+            grown = np.zeros((more, max(width, had)), dtype=np.int64)
+            grown[:size, :had] = self.rows
+            self.rows = grown
+
+    def at(self, unit: str) -> Remembered:
+        place = self.places[unit]
+        return Remembered(self.rows[place], self.origins[place])
+
+
+class Found(NamedTuple):
+    """Each unit's place in `rows` and `origins`; -1 where it is not known."""
+
+    places: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    origins: Sequence[Entry | None]
 
 
 class KnownUnits:
@@ -57,23 +127,25 @@ class KnownUnits:
     def clear(self) -> None:
         self._young, self._old = {}, {}
 
-    def find(self, key: TrackKey, units: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Each unit's row of the limits that are returned too (one column a slot); -1 where it is not known."""
+    def find(self, key: TrackKey, units: Sequence[str]) -> Found:
         young, old = self._young.setdefault(key, _Table()), self._old.get(key)
         if old is not None and old.places:
             places = young.places
             for unit in units:
                 if unit not in places and unit in old.places:
-                    young.put(unit, old.limits[old.places[unit]])
+                    young.put(unit, old.at(unit))
         found = np.fromiter(map(young.places.get, units, repeat(-1)), dtype=np.int64, count=len(units))
-        return found, young.limits
+        return Found(found, young.rows, young.origins)
 
     def learn(self, learned: Learned) -> None:
         """Of committed rows only."""
-        for key, units in learned.items():
+        for key, units in learned:
             table = self._young.setdefault(key, _Table())
-            for unit, limits in units.items():
-                table.put(unit, limits)
+            if isinstance(units, ManyRemembered):
+                table.put_all(units)
+                continue
+            for unit, known in units.items():
+                table.put(unit, known)
         if sum(len(t.places) for t in self._young.values()) > self._capacity:
             self._young, self._old = {}, self._young
 

@@ -11,9 +11,10 @@ _MAX_KEY_BYTES = 2_600
 
 def collect_links(deltas: Deltas, frame: Frame) -> None:
     """Ties go to the lesser user id, so that the order of events means nothing."""
-    both = [i for i, event in enumerate(frame.events) if event.anonymous_id and event.user_id]
-    if not both:
+    anonymous_ids = [event.anonymous_id for event in frame.events]
+    if not any(anonymous_ids):
         return
+    both = [i for i, anonymous_id in enumerate(anonymous_ids) if anonymous_id and frame.events[i].user_id]
     times, counted = frame.times.tolist(), frame.verdicts.counted
     for i in both:
         event = frame.events[i]

@@ -44,6 +44,13 @@ class Moves:
         for share in after:
             self._count(share, 1)
 
+    def add(self, component: Component, minute: int, group: str, n: int, total: int, squares: int) -> None:
+        """So many units at once, whose values are not sketched."""
+        cell = self._cells[component, minute, group]
+        cell.n += n
+        cell.sum += total
+        cell.sum_squares += squares
+
     def deltas(self, leading: WindowSeries) -> list[WindowDelta]:
         """As what is added to the windows of the metric that `leading` is a series of."""
         return [

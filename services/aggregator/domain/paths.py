@@ -41,7 +41,7 @@ class Path:
 
     def read(self, events: Sequence[DecodedEvent]) -> list[Any]:
         """The path's value in each event."""
-        return self.within([*map(attrgetter(self.root), events)])
+        return self.within(roots_of(events, self.root))
 
     def within(self, roots: list[Any]) -> list[Any]:
         """The path's value in each event, of which these are the roots."""
@@ -50,6 +50,20 @@ class Path:
         name, *further = self.steps
         values = column(roots, name)
         return [_walk(value, further) for value in values] if further else values
+
+
+def roots_of(events: Sequence[DecodedEvent], root: str) -> list[Any]:
+    """One field of each event. Python reads a name that it knows twice as fast as one that it is given."""
+    match root:
+        case "event_type":
+            return [event.event_type for event in events]
+        case "user_id":
+            return [event.user_id for event in events]
+        case "properties":
+            return [event.properties for event in events]
+        case "context":
+            return [event.context for event in events]
+    return [*map(attrgetter(root), events)]
 
 
 def _walk(part: Any, steps: Sequence[str]) -> Any:

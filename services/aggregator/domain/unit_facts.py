@@ -19,6 +19,7 @@ from services.aggregator.domain.paths import Path
 from services.aggregator.domain.plan import TrackPlan
 from services.aggregator.domain.seen import digest
 from services.aggregator.domain.sequences import group_texts
+from services.aggregator.domain.staged import staged, staged_news
 from services.aggregator.domain.tracks import Column, Slot, Sub, Text, Unit
 from services.aggregator.domain.values import Mask
 from shared.clock import DAY
@@ -44,8 +45,8 @@ def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits,
     place_of[rows] = np.arange(len(rows))
     codes, units = _units(frame, track.unit, rows)
     valid = codes >= 0
-    found, limits = known.find((plan.series, track.name), units)
-    found = np.append(found, -1)[codes]
+    remembered = known.find((plan.series, track.name), units)
+    limits, found = remembered.rows, np.append(remembered.places, -1)[codes]
     checked: list[tuple[Indices, Indices, list[list[str | None]]]] = []
     for slot, taken in zip(track.slots, by_slot, strict=True):
         of_slot = frame.counted(taken)
@@ -58,6 +59,9 @@ def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits,
     counters = deltas.counters[plan.series]
     counters.counted += int(valid.sum())
     counters.invalid += int((~valid).sum())
+    funnel = staged(track)
+    parts: list[tuple[Indices, Indices]] = []
+    starts: dict[int, Entry] = {}
     told: dict[str, list[set[Entry]]] = {}
     seen: dict[str, int] = {}
     for number, (slot, (of_slot, places, columns)) in enumerate(zip(track.slots, checked, strict=True)):
@@ -66,6 +70,10 @@ def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits,
             place = slot.columns.index(Column.GROUP)
             columns[place] = _capped(deltas, plan, groups, times, valid[places], columns[place])
         kept = np.flatnonzero(valid[places] & fresh(found[places], limits, number, times))
+        if funnel is not None:
+            parts.append((codes[places[kept]], times[kept]))
+            if number:
+                continue
         if not len(kept):
             continue
         chosen = of_slot[kept]
@@ -74,6 +82,10 @@ def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits,
             for kind, column in zip(slot.columns, columns, strict=True)
         ]
         entries = zip(times[kept].tolist(), *texts, strict=True)
+        if funnel is not None:
+            for code, entry in zip(parts[0][0].tolist(), entries, strict=True):
+                starts[code] = min(starts.get(code, entry), entry)
+            continue
         for place, entry in zip(places[kept].tolist(), entries, strict=True):
             unit = units[codes[place]]
             if unit not in told:
@@ -81,6 +93,8 @@ def fold_track(deltas: Deltas, frame: Frame, plan: TrackPlan, known: KnownUnits,
                 seen[unit] = entry[0]
             told[unit][number].add(entry)
             seen[unit] = max(seen[unit], entry[0])
+    if funnel is not None and any(len(of_slot) for of_slot, _ in parts):
+        deltas.facts.append((plan, staged_news(funnel, units, parts, starts, remembered)))
     if told:
         known_units = {units[code] for code in np.unique(codes[found >= 0]).tolist()}
         units_told = {

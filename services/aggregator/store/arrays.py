@@ -11,8 +11,13 @@ import msgspec
 
 
 def numbers(column: Iterable[int | None]) -> str:
-    """As Postgres writes an array; of booleans too."""
-    return f"{{{','.join(map(str, column))}}}".replace("None", "NULL")
+    """As Postgres reads an array, however large the numbers are; of booleans too."""
+    listed = column if isinstance(column, list) else list(column)
+    try:
+        text = msgspec.json.encode(listed).decode()
+    except OverflowError:
+        text = repr(listed).replace("None", "null")
+    return f"{{{text[1:-1]}}}"
 
 
 def texts(column: Sequence[str | None]) -> str:

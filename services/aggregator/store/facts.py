@@ -17,12 +17,14 @@ from typing import Any
 
 from services.aggregator.domain.deltas import Told, WindowDelta
 from services.aggregator.domain.facts import Facts, decode, encode, united
-from services.aggregator.domain.known import Learned
+from services.aggregator.domain.known import Learned, Remembered, TrackKey
 from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import TrackPlan, WindowSeries
+from services.aggregator.domain.staged import StagedNews, remembered, staged
 from services.aggregator.domain.tracks import Known, Share, Track, known
 from services.aggregator.store.clocks import forgetting_clock
 from services.aggregator.store.series import SeriesIds
+from services.aggregator.store.staged_facts import tell_staged, transaction_of
 from shared.clock import DAY
 from shared.postgres import Connection
 
@@ -41,7 +43,7 @@ class Applied:
     """What a batch did: `windows` to add to, and `learned`, to be remembered once that is committed."""
 
     windows: list[WindowDelta] = field(default_factory=list)
-    learned: Learned = field(default_factory=dict)
+    learned: Learned = field(default_factory=list)
 
 
 def _columns(
@@ -95,7 +97,8 @@ _INSERT = (
     "ON CONFLICT (series_id, track, unit) DO NOTHING RETURNING series_id, track, unit"
 )
 _LOCK = (
-    "SELECT f.series_id, f.track, f.unit, f.shard, f.facts, f.seen, f.expired FROM unit_facts f "
+    "SELECT f.series_id, f.track, f.unit, f.shard, f.facts, f.seen, f.expired, f.xmin::text::bigint "
+    "FROM unit_facts f "
     "JOIN unnest($1::int[], $2::text[], $3::text[]) AS k (series_id, track, unit) USING (series_id, track, unit) "
     'ORDER BY f.series_id, f.track COLLATE "C", f.unit COLLATE "C" FOR NO KEY UPDATE OF f'
 )
@@ -130,7 +133,9 @@ async def apply_facts(
     applied = Applied()
     if deltas:
         gone = await forgetting_clock(connection) - OUT_OF_REACH if forgetting else 0
-        await _tell(connection, shard, deltas, gone, moves, applied.learned, ids)
+        own = await transaction_of(connection)
+        left = await _tell_staged(connection, shard, deltas, own, moves, applied.learned, ids)
+        await _tell(connection, shard, left, gone, own, moves, applied.learned, ids)
     await _expire(connection, shard, due_before, moves, ids)
     applied.windows = [delta for series, of_series in moves.items() for delta in of_series.deltas(series)]
     # Deadlines outlive the definitions that set them: this process may not have met their series.
@@ -152,6 +157,7 @@ async def _tell(
     shard: int,
     deltas: Sequence[tuple[TrackPlan, Mapping[str, Told]]],
     gone: int,
+    own: int,
     moves: Mapping[WindowSeries, Moves],
     learned: Learned,
     ids: SeriesIds,
@@ -164,10 +170,15 @@ async def _tell(
     waiting: list[tuple[Any, ...]] = []
     """Of units that stand where they stood: what was told may matter once more is known."""
 
-    def learn(key: _Key, plan: TrackPlan, known: Known) -> None:
-        # Of a unit without a start every event counts as a sign that it is not to be forgotten.
-        if known.facts[0]:
-            learned.setdefault((plan.series, plan.track.name), {})[key[2]] = known.limits
+    learnt: defaultdict[TrackKey, dict[str, Remembered]] = defaultdict(dict)
+
+    def learn(key: _Key, plan: TrackPlan, known: Known, stored: Facts, writer: int) -> None:
+        of_track = learnt[plan.series, plan.track.name]
+        if staged(plan.track) is not None:
+            of_track[key[2]] = remembered(stored, known.limits, writer)
+        elif known.facts[0]:
+            # Of a unit without a start every event counts as a sign that it is not to be forgotten.
+            of_track[key[2]] = Remembered(known.limits)
 
     missing = sorted(key for key, one in told.items() if not one.present)
     present = sorted(told.keys() - set(missing))
@@ -177,24 +188,25 @@ async def _tell(
         for key in inserted:
             plan, now = plans[key[:2]], first[key]
             moves[plan.series].move((), plan.track.shares(now.facts, now.moments, False))
-            learn(key, plan, now)
+            learn(key, plan, now, now.facts, own)
         present = sorted({*present, *missing} - inserted)
         found = set()
         for row in await connection.fetch(_LOCK, *_transposed(present)) if present else ():
             key = row[0], row[1], row[2]
-            home, raw, seen, expired = row[3:]
+            home, raw, seen, expired, writer = row[3:]
             found.add(key)
             plan, news = plans[key[:2]], told[key]
             track = plan.track
             if raw is None:  # settled
-                learned.setdefault((plan.series, track.name), {})[key[2]] = _NEVER * len(track.slots)
+                learnt[plan.series, track.name][key[2]] = Remembered(_NEVER * len(track.slots))
                 continue
             before = decode(raw)
             now = known(track, united(before, news.facts))
-            learn(key, plan, now)
             if now.facts == before and (before[0] or news.seen <= seen):
+                learn(key, plan, now, before, writer)
                 continue
             kept = track.forget(now.facts, now.moments, gone) if gone > 0 else now.facts
+            learn(key, plan, now, kept, own)
             seen = max(seen, news.seen)
             moments = track.moments(before)
             if now.moments and moments == now.moments and before[0] == kept[0] and before[-1] == kept[-1]:
@@ -210,6 +222,28 @@ async def _tell(
         await connection.execute(_UPDATE, *_transposed(changed))
     if waiting:
         await connection.execute(_KEEP, *_transposed(waiting))
+    learned.extend(learnt.items())
+
+
+async def _tell_staged(
+    connection: Connection,
+    shard: int,
+    deltas: Sequence[tuple[TrackPlan, Mapping[str, Told]]],
+    own: int,
+    moves: Mapping[WindowSeries, Moves],
+    learned: Learned,
+    ids: SeriesIds,
+) -> list[tuple[TrackPlan, Mapping[str, Told]]]:
+    """Returns what is to be told unit by unit."""
+    left: list[tuple[TrackPlan, Mapping[str, Told]]] = []
+    for plan, news in sorted(deltas, key=lambda d: (ids.window(d[0].series), d[0].track.name)):
+        if isinstance(news, StagedNews):
+            key = ids.window(plan.series), plan.track.name
+            known, news = await tell_staged(connection, shard, key, news, own, moves[plan.series])
+            learned.append(((plan.series, plan.track.name), known))
+        if news:
+            left.append((plan, news))
+    return left
 
 
 async def _insert(

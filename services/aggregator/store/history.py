@@ -79,7 +79,7 @@ async def apply_history(
         await backfills.lock_share(connection, share, last=after.next_offset >= after.span.to)
         revision = next_revision(present, now)
         added: list[WindowDelta] = list(deltas.windows)
-        learned: Learned = {}
+        learned: Learned = []
         if placing is Placing.MERGED:
             of_units = await facts.apply_facts(
                 connection, shard, deltas.facts, verdicts.watermark, ids, forgetting=False

@@ -43,7 +43,7 @@ class Applied:
     windows: list[WindowState] = field(default_factory=list)
     totals: list[TotalsState] = field(default_factory=list)
     streaks: list[StreakState] = field(default_factory=list)
-    learned: Learned = field(default_factory=dict)
+    learned: Learned = field(default_factory=list)
     """What is now known of units: true once the transaction is committed."""
 
 

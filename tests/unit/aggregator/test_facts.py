@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain.facts import EVER, Entry, Facts, decode, encode, united
-from services.aggregator.domain.known import KnownUnits, fresh
+from services.aggregator.domain.known import KnownUnits, Remembered, fresh
 from services.aggregator.domain.tracks import Known, Share, Track, known
 from tests.unit.aggregator.builders import bounded, kind_of
 
@@ -221,12 +221,13 @@ def test_busy_units_stay_known_and_others_are_forgotten() -> None:
     units = KnownUnits(capacity=10)
     key: Any = ("series", "")
     for turn in range(20):
-        found, limits = units.find(key, ["busy"])
+        found, limits, _ = units.find(key, ["busy"])
         assert turn == 0 or limits[found[0]].tolist() == [1, EVER]
-        units.learn({key: {"busy": (1, EVER), **{f"u{turn}-{i}": (2, 3) for i in range(4)}}})
+        others = {f"u{turn}-{i}": Remembered((2, 3)) for i in range(4)}
+        units.learn([(key, {"busy": Remembered((1, EVER)), **others})])
         assert len(units) <= 30
     assert units.find(key, ["u0-0"])[0].tolist() == [-1]
-    found, limits = units.find(key, ["u19-0", "new"])
+    found, limits, _ = units.find(key, ["u19-0", "new"])
     assert fresh(found, limits, 1, limits[[0, 0], 1] * 0 + 3).tolist() == [True, True]
     assert fresh(found, limits, 1, limits[[0, 0], 1] * 0 + 4).tolist() == [False, True]
     units.clear()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, cast
 
+from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from services.aggregator.domain.kinds.streak import Run
@@ -46,6 +47,12 @@ class Kafka(Publisher):
             raise TimeoutError
         self.taken.append((asyncio.get_running_loop().time(), message))
         return 0, 0
+
+    async def publish_all(
+        self, topic: Any, messages: Sequence[Any], *, deadline: float = 10
+    ) -> list[KafkaError | TimeoutError | None]:
+        answers = await asyncio.gather(*(self.publish(topic, m) for m in messages), return_exceptions=True)
+        return [answer if isinstance(answer, TimeoutError) else None for answer in answers]
 
     def revisions(self, subject: str = "m") -> list[int]:
         return [u.revision for _, u in self.taken if u.subject == subject]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.aggregator.domain.deltas import Deltas, WindowDelta
 from services.aggregator.domain.facts import Facts, united
-from services.aggregator.domain.known import Learned
+from services.aggregator.domain.known import Learned, Remembered
 from services.aggregator.domain.moves import Moves
 from services.aggregator.domain.plan import TrackPlan
 from services.aggregator.domain.tracks import Share, Track, known
@@ -30,7 +30,7 @@ class UnitTable:
     def tell(self, deltas: Deltas, watermark: int, *, forget_before: int = 0) -> tuple[list[WindowDelta], Learned]:
         """What that adds to windows, and what is known of units then."""
         added: list[WindowDelta] = []
-        learned: Learned = {}
+        learned: Learned = []
 
         def move(row: Row, after: Facts, *, expired: bool) -> None:
             moves, track = Moves(), row.plan.track
@@ -46,7 +46,7 @@ class UnitTable:
                 after = track.forget(now.facts, now.moments, forget_before) if forget_before else now.facts
                 move(row, after, expired=row.expired)
                 if row.facts[0]:
-                    learned.setdefault((plan.series, track.name), {})[unit] = now.limits
+                    learned.append(((plan.series, track.name), {unit: Remembered(now.limits)}))
         for row in self.rows.values():
             track = row.plan.track
             deadline = None if row.expired else track.deadline(track.moments(row.facts))
