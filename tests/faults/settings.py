@@ -40,9 +40,9 @@ SHORT = Severity(
     others=1,
     restarts=0,
     partitions=1,
-    commit_cuts=9,
+    commit_cuts=6,
     postgres_away=8,
-    groups=20_000,
+    groups=10_000,
 )
 LONG = Severity(
     events=1_000_000,
