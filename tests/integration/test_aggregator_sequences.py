@@ -364,7 +364,3 @@ async def _is(found: Any, expected: Any) -> bool:
 
 async def _has(records: list[ConsumerRecord]) -> bool:
     return bool(records)
-
-
-async def _some(postgres: str, organisation: str) -> bool:
-    return any(r["started"] for r in (await journeys(postgres, organisation)).values())

@@ -13,7 +13,6 @@ from tests.faults.aspects import compared
 from tests.faults.drawn import Drawn, Fate
 from tests.faults.reader import Group, Reader, Windows
 
-MICROS_PER_CENT = 10_000
 _PERCENTILE_TOLERANCE = 0.01
 """What the sketch promises."""
 
