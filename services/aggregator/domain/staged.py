@@ -30,6 +30,8 @@ Mask = npt.NDArray[np.bool_]
 DEPTH = 8
 """Moments of one stage that a row holds."""
 _MOST_STAGES = 8
+_LONG = 1 << 32
+"""Shorter numbers, so times of 1970, have other forms in MessagePack: `facts.encode` writes those."""
 UNKNOWN = 0
 """No writer: what is stored has to be read."""
 
@@ -213,6 +215,7 @@ def stand(news: StagedNews) -> Standing:
     every[every > limits[:, 1:, None]] = EVER
     opened |= (every[:, :, DEPTH:] < EVER).any(axis=(1, 2))
     entries = every[:, :, :DEPTH]
+    opened |= (entries < _LONG).any(axis=(1, 2))
     moved = restarted | (stood != moments).any(axis=1)
     changed = moved | (entries != known).any(axis=(1, 2))
     return Standing(opened, changed, moved, restarted, origins, stood, moments, limits, entries)
@@ -260,8 +263,8 @@ def cells(track: FunnelTrack, moments: Integers, origins: Sequence[Entry | None]
             yield minute * MINUTE, prefixed(name, names[code]), n, total, squares
 
 
-_ARRAY, _TIME = 0x90, b"\x91\xd3"
-"""MessagePack: the lead of a short array, and that of an array of one time."""
+_ARRAY, _TIME = 0x90, b"\x91\xcf"
+"""MessagePack: the lead of a short array, and that of an array of one time from `_LONG` on."""
 _ENTRY = len(_TIME) + 8
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.aggregator.domain.facts import EVER, Entry, Facts, decode, united
+from services.aggregator.domain.facts import EVER, Entry, Facts, encode, united
 from services.aggregator.domain.kinds.funnel import FunnelTrack
 from services.aggregator.domain.known import KnownUnits, ManyRemembered
 from services.aggregator.domain.moves import Moves
@@ -41,17 +41,22 @@ events = st.lists(
 """Unit, stage, second, group."""
 
 
+def at(second: int) -> int:
+    """A time in µs of more than 32 bits."""
+    return (1_000_000 + second) * SECOND
+
+
 def entry_of(stage: int, second: int, group: str) -> Entry:
-    return (second * SECOND,) if stage else (second * SECOND, f'["{group}"]', group, "", "")
+    return (at(second),) if stage else (at(second), f'["{group}"]', group, "", "")
 
 
 def news_of(of: list[tuple[int, int, int, str]], units: KnownUnits) -> StagedNews:
     parts = []
     starts: dict[int, Entry] = {}
     for stage in range(3):
-        found = [(unit, second) for unit, s, second, _ in of if s == stage]
+        found = [(unit, at(second)) for unit, s, second, _ in of if s == stage]
         columns = np.array(found, dtype=np.int64).reshape(-1, 2)
-        parts.append((columns[:, 0], columns[:, 1] * SECOND))
+        parts.append((columns[:, 0], columns[:, 1]))
     for unit, stage, second, group in of:
         if not stage:
             entry = entry_of(stage, second, group)
@@ -71,7 +76,7 @@ def test_units_at_once_are_what_they_are_one_by_one(batches: list[list[tuple[int
         done: list[int] = []
         for place, (name, told) in enumerate(news.items()):
             before, now = known(TRACK, facts[name]), known(TRACK, united(facts[name], told.facts))
-            assert told.seen == max(second for unit, _, second, _ in batch if NAMES[unit] == name) * SECOND
+            assert told.seen == max(at(second) for unit, _, second, _ in batch if NAMES[unit] == name)
             facts[name] = now.facts
             if standing.open[place]:
                 assert max(map(len, (*told.facts[1:], *now.facts[1:], *before.facts[1:]))) > 8
@@ -85,7 +90,7 @@ def test_units_at_once_are_what_they_are_one_by_one(batches: list[list[tuple[int
             assert standing.moved[place] or shares[0] == shares[1]
             one_by_one.move(*shares)
         chosen = np.array(done, dtype=np.int64)
-        assert [decode(raw) for raw in encoded(standing, chosen)] == [facts[news.units[place]] for place in done]
+        assert encoded(standing, chosen) == [encode(facts[news.units[place]]) for place in done]
         for sign, moments, origins in ((-1, standing.stood, news.origins), (1, standing.moments, standing.origins)):
             for minute, group, n, total, squares in cells(TRACK, moments[chosen], [origins[place] for place in done]):
                 at_once.add("stage", minute, group, sign * n, sign * total, sign * squares)
@@ -104,11 +109,17 @@ def test_a_unit_with_more_moments_than_a_row_holds_is_left_to_be_read() -> None:
     crowd = [(0, 1, second, "x") for second in range(1, 10)]
     assert stand(news_of(crowd, units)).open.tolist() == [True]
     assert stand(news_of(crowd[:8], units)).open.tolist() == [False]
-    facts: Facts = ((), tuple((second * SECOND,) for second in range(1, 10)), ())
+    facts: Facts = ((), tuple((at(second),) for second in range(1, 10)), ())
     row = remembered(facts, [EVER] * 3, WRITER)
     assert row.row[3] == UNKNOWN
     units.learn([(KEY, {"c": row})])
     assert stand(news_of([(0, 2, 5, "x"), (1, 2, 5, "x")], units)).open.tolist() == [False, True]
+
+
+def test_a_unit_with_a_moment_of_1970_is_left_to_be_read() -> None:
+    parts = [(np.array([], dtype=np.int64),) * 2, (np.array([0, 1]), np.array([(1 << 32) - 1, 1 << 32]))]
+    news = staged_news(TRACK, NAMES, [*parts, parts[0]], {}, KnownUnits().find(KEY, NAMES))
+    assert stand(news).open[[news.units.index(name) for name in NAMES[:2]]].tolist() == [True, False]
 
 
 def test_funnels_with_reasons_and_long_ones_are_told_unit_by_unit() -> None:
