@@ -18,8 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	$(VENV)/bin/tidegate demo $(ARGS)
 
+# In two processes, each with a Kafka and a Postgres of its own: tests mostly wait. The longest files come first.
 test: setup
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A million events while everything fails in turn: about 25 minutes. TIDEGATE_FAULTS_SEED and _EVENTS choose others.
 test-faults: setup

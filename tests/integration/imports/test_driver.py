@@ -30,7 +30,9 @@ async def test_a_run_over_a_bad_network_ends_with_equal_figures(postgres: str) -
     truth = comparison.truth
     assert truth.accepted == len(gateway.events) > 80 * 8
     assert truth.duplicates_sent >= gateway.duplicates > 0
-    assert truth.malformed_sent == len(gateway.letters) > 0
+    letters = [{**letter, "id": ""} for letter in gateway.letters]
+    different = [letter for i, letter in enumerate(letters) if letter not in letters[:i]]
+    assert truth.malformed_sent == len(different) > 0  # what was sent again after a lost answer came twice
     assert sum(v.units for v in truth.variants.values()) == len(gateway.units) > 60
     assert sum(v.abandoned for v in truth.variants.values()) > 0
 

@@ -39,7 +39,10 @@ def strangers() -> Iterator[str]:
     yield "_" * 10_000
 
 
-@pytest.mark.parametrize("presented", list(strangers()))
+STRANGERS = list(strangers())
+
+
+@pytest.mark.parametrize("presented", STRANGERS, ids=range(len(STRANGERS)))
 def test_anything_else_is_unknown(presented: str) -> None:
     assert KeyRing([RECORD]).identify(presented) is Refusal.UNKNOWN
 
