@@ -24,11 +24,15 @@ RETRYABLE: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,  # a full disk, no memory, too many connections
     OSError,
     TimeoutError,
 )
 """What goes away by itself: try the whole transaction again. Anything else is a fault of ours."""
+
+_MOST_IDLE = "10s"
+"""A process that hangs within a transaction would hold its locks for as long: nobody could take over its work."""
 
 
 async def create_pool(
@@ -46,7 +50,11 @@ async def create_pool(
     `name` shows in `pg_stat_activity`; `schema` comes first on the search path. Call `wait_until_ready` before use.
     Without `reset`, which takes a round trip, whoever borrows a connection leaves the session as it was.
     """
-    settings = {"application_name": f"tidegate-{name}", "timezone": "UTC"}
+    settings = {
+        "application_name": f"tidegate-{name}",
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": _MOST_IDLE,
+    }
     if not synchronous_commit:
         settings["synchronous_commit"] = "off"
     if schema:
