@@ -239,7 +239,8 @@ class Updates:
         answers = await self._publisher.publish_all(topics.METRIC_UPDATES, [message(now) for _, message in rows])
         failed = [row for row, answer in zip(rows, answers, strict=True) if answer is not None]
         if failed:
-            logger.warning("updates wait for Kafka", extra={"updates": len(failed)})
+            why = next(answer for answer in answers if answer is not None)
+            logger.warning("updates wait for Kafka", extra={"updates": len(failed), "error": repr(why)})
         self._metrics.updates.inc(len(rows) - len(failed))
         return failed
 
