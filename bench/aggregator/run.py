@@ -91,10 +91,10 @@ class _Workload:
                 with self._bars.showing("Starting Kafka and PostgreSQL"):
                     await stack.enter_async_context(infrastructure)
                 site, truth = await self._prepare(infrastructure, root)
-                found = []
+                found: list[Measurement] = []
                 for name in systems:
                     try:
-                        found.append(await self._measure(name, site, truth))
+                        found += await self._measure(name, site, truth)
                     except NotHereError as error:
                         left_out[name] = str(error)
                 return found
@@ -132,17 +132,29 @@ class _Workload:
             yield from writer.records(columns)
             completed(truth.events)
 
-    async def _measure(self, name: str, site: Site, truth: Truth) -> Measurement:
+    async def _measure(self, name: str, site: Site, truth: Truth) -> list[Measurement]:
         system = SYSTEMS[name]
         with self._bars.showing(f"Preparing {name}"):
             run_system = await system.prepare(site)
         events = system.events_of(site)
         with self._bars.showing(f"Measuring {name} on {events:,} events of {self._name}", events) as completed:
-            run = await run_system(site, events, completed)
-        await _check(name, run, site, truth)
-        return Measurement(
-            BENCH, self._name, name, system.guarantee, run.events, run.seconds, run.cpu_seconds, run.peak_memory
-        )
+            runs = await run_system(site, events, completed)
+        for run in runs:
+            await _check(name, run, site, truth)
+        return [
+            Measurement(
+                bench=BENCH,
+                workload=self._name,
+                system=name,
+                guarantee=system.guarantee,
+                events=run.events,
+                seconds=run.seconds,
+                cpu_seconds=run.cpu_seconds,
+                peak_memory=run.peak_memory,
+                warm_up=run.warm_up,
+            )
+            for run in runs
+        ]
 
 
 def experiment() -> Experiment:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.aggregator.peers.protocol import GroupTotal
-from bench.processes import Usage
 from bench.progress import Completed
 
 
@@ -33,7 +32,8 @@ class Site:
 class Run:
     """`events` took `seconds`, in which the process used `cpu_seconds`; `peak_memory` (bytes) is since its start.
 
-    `totals` are what a peer said that its windows come to; empty of what cannot be asked like that.
+    `warm_up` is how many events it had folded before. `totals` are what a peer said that its windows come to; empty
+    of what cannot be asked like that.
     """
 
     events: int
@@ -41,11 +41,8 @@ class Run:
     cpu_seconds: float
     peak_memory: int
     totals: tuple[GroupTotal, ...] = ()
+    warm_up: int = 0
 
 
-Runner = Callable[[Site, int, Completed], Awaitable[Run]]
-"""Runs a system on so many of the site's events."""
-
-
-def run_of(events: int, seconds: float, before: Usage, after: Usage, totals: tuple[GroupTotal, ...] = ()) -> Run:
-    return Run(events, seconds, after.cpu_seconds - before.cpu_seconds, after.peak_memory, totals)
+Runner = Callable[[Site, int, Completed], Awaitable[Sequence[Run]]]
+"""Runs a system on so many of the site's events, once or more in one process."""

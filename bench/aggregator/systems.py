@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.aggregator.environments import import_path, kafka_streams, virtual_environment
+from bench.aggregator.environments import HEAP, import_path, kafka_streams, virtual_environment
 from bench.aggregator.metrics import WORKLOADS
 from bench.aggregator.peers.protocol import Done, Progress, Started, Task, read_line
-from bench.aggregator.site import Run, Runner, Site, run_of
+from bench.aggregator.site import Run, Runner, Site
 from bench.aggregator.worker import run_worker
 from bench.processes import Measured, Usage, measured
 from bench.progress import Completed
@@ -18,6 +18,8 @@ from bench.progress import Completed
 _STALL_SECONDS = 60.0
 _EVERY = tuple(WORKLOADS)
 _W1 = ("W1",)
+_HEAP_PER_ID = 256
+"""Bytes: about twice what an id takes in Kafka Streams' in-memory window store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,11 @@ def _isolated(name: str) -> Callable[[Site], Awaitable[Runner]]:
     return prepare
 
 
-def _streams(api: str, guarantee: str) -> Callable[[Site], Awaitable[Runner]]:
+def _streams(api: str, guarantee: str, heap_per_event: int = 0) -> Callable[[Site], Awaitable[Runner]]:
+    """`heap_per_event` is for what is kept of each event, in bytes."""
+
     async def prepare(site: Site) -> Runner:
-        java = await kafka_streams(site.cache, site.directory)
+        java = await kafka_streams(site.cache, site.directory, HEAP + heap_per_event * site.events)
         name = f"kafka-streams-{api}-{guarantee}"
         return _peer(name, (*java, str(site.directory / name), api, guarantee))
 
@@ -73,18 +77,20 @@ def _streams(api: str, guarantee: str) -> Callable[[Site], Awaitable[Runner]]:
 def _peer(name: str, command: tuple[str, ...], environment: Mapping[str, str] | None = None) -> Runner:
     """A program that speaks the protocol and measures its own time."""
 
-    async def run(site: Site, events: int, completed: Completed) -> Run:
+    async def run(site: Site, events: int, completed: Completed) -> Sequence[Run]:
         task = Task(site.kafka, site.topic, len(site.ends), events)
         program, *argv = (*command, *task.arguments())
         async with measured(
             name, argv, core=site.core, env=environment or {}, directory=site.directory, program=program
         ) as peer:
-            return await _follow(peer, completed)
+            return await follow(peer, completed)
 
     return run
 
 
-async def _follow(peer: Measured, completed: Completed) -> Run:
+async def follow(peer: Measured, completed: Completed) -> Sequence[Run]:
+    """What a program that speaks the protocol says of each of its runs. Raises BenchError."""
+    runs: list[Run] = []
     before = Usage(0.0, 0)
     lines = peer.lines()
     while True:
@@ -98,9 +104,13 @@ async def _follow(peer: Measured, completed: Completed) -> Run:
                 before = peer.usage()
             case Progress(events):
                 completed(events)
-            case Done(events, seconds, totals):
+            case Done(events, seconds, totals, again):
                 completed(events)
-                return run_of(events, seconds, before, peer.usage(), totals)
+                after, warm_up = peer.usage(), sum(run.events for run in runs)
+                cpu_seconds = after.cpu_seconds - before.cpu_seconds
+                runs.append(Run(events, seconds, cpu_seconds, after.peak_memory, totals, warm_up))
+                if not again:
+                    return runs
 
 
 FLOOR = "floor"
@@ -120,6 +130,11 @@ SYSTEMS = {
             "kafka-streams-papi-eos",
             "exactly once in Kafka: state and offsets in one Kafka transaction",
             _streams("papi", "exactly_once_v2"),
+        ),
+        System(
+            "kafka-streams-papi-eos-dedup",
+            "exactly once in Kafka, and an event that is resent within 36 minutes counts once",
+            _streams("papi-dedup", "exactly_once_v2", heap_per_event=_HEAP_PER_ID),
         ),
         System(
             "kafka-streams-dsl",

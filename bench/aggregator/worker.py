@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import asyncpg
 
 from bench.aggregator.counted import cursors
-from bench.aggregator.site import Run, Site, run_of
+from bench.aggregator.site import Run, Site
 from bench.processes import Measured, measured
 from bench.progress import Completed
 from deploy.local.ports import is_free, random_candidates
@@ -19,7 +20,7 @@ _START_SECONDS = 60.0
 _STALL_SECONDS = 60.0
 
 
-async def run_worker(site: Site, events: int, completed: Completed) -> Run:
+async def run_worker(site: Site, events: int, completed: Completed) -> Sequence[Run]:
     """From its own word that it is ready to the commit of the last batch. Raises BenchError."""
     port = next(port for port in random_candidates() if is_free(port))
     environment = {
@@ -39,7 +40,8 @@ async def run_worker(site: Site, events: int, completed: Completed) -> Run:
             await _until_ready(worker, port)
             before, began = worker.usage(), time.perf_counter()
             await _until_folded(worker, connection, site.ends, completed)
-            return run_of(events, time.perf_counter() - began, before, worker.usage())
+            seconds, after = time.perf_counter() - began, worker.usage()
+            return (Run(events, seconds, after.cpu_seconds - before.cpu_seconds, after.peak_memory),)
     finally:
         await connection.close()
 

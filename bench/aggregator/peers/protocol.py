@@ -1,6 +1,8 @@
 """What a program under measurement tells on its standard output: one JSON object a line.
 
 Started ─► Progress … ─► Done ─► (waits to be ended, so that what it used can still be read)
+   ▲                       │
+   └──────── again ────────┘
 """
 
 from __future__ import annotations
@@ -40,11 +42,15 @@ class GroupTotal(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The measured time is over: `events` took `seconds`. `totals` are what the system's windows add up to."""
+    """The measured time is over: `events` took `seconds`. `totals` are what the system's windows add up to.
+
+    `again`: the same process now reads the topic once more, from its beginning and into windows of its own.
+    """
 
     events: int
     seconds: float
     totals: tuple[GroupTotal, ...] = ()
+    again: bool = False
 
 
 Line = Started | Progress | Done

@@ -23,7 +23,9 @@ from bench.aggregator.peers.windows import Window, totals_of
 TOTAL = GroupTotal("search", "control", Summary(1, 5, 5, 5))
 
 
-@pytest.mark.parametrize("line", [Started(), Progress(7), Done(9, 1.5), Done(1, 2.5, (TOTAL,))])
+@pytest.mark.parametrize(
+    "line", [Started(), Progress(7), Done(9, 1.5), Done(1, 2.5, (TOTAL,)), Done(1, 2.5, again=True)]
+)
 def test_every_line_survives_the_pipe(line: Line, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     tell(line)
     assert read_line(capfdbinary.readouterr().out) == line

@@ -26,8 +26,35 @@ def test_every_figure_is_a_row_with_the_six_agreed_fields(tmp_path: Path) -> Non
         "cpu_per_event": (250.0, "µs"),
         "peak_memory": (64.0, "MiB"),
         "events": (1_000_000, "events"),
+        "warm_up": (0, "events"),
         "ratio_to_slow": (20.0, "×"),
     }
+
+
+def test_a_cold_run_beside_a_warm_one_is_named_so_and_a_lone_one_is_known_by_its_warm_up() -> None:
+    warm = replace(FAST, seconds=250.0, warm_up=7)
+    figures = Comparison([SLOW, FAST, warm], "slow").figures()
+
+    rates = {(f.system, f.metric): f.value for f in figures if f.metric.endswith("events_per_s")}
+    assert rates == {
+        ("slow", "events_per_s"): 100.0,
+        ("fast", "cold_events_per_s"): 2_000.0,
+        ("fast", "events_per_s"): 4_000.0,
+    }
+    ratios = {(f.system, f.metric): f.value for f in figures if "ratio" in f.metric}
+    assert ratios[("fast", "cold_ratio_to_slow")] == 20.0
+    assert ratios[("fast", "ratio_to_slow")] == 40.0
+    warm_ups = {(f.system, f.metric): f.value for f in figures if "warm_up" in f.metric}
+    assert warm_ups == {("slow", "warm_up"): 0, ("fast", "cold_warm_up"): 0, ("fast", "warm_up"): 7}
+
+
+def test_the_table_says_of_every_row_whether_it_is_cold_or_warm_and_after_how_much() -> None:
+    shown = _text([SLOW, FAST, replace(FAST, warm_up=2_000)], baseline="slow")
+
+    rows = [line.split() for line in shown.splitlines() if line.startswith("W1")]
+    assert [row[1:3] for row in rows] == [["slow", "cold"], ["fast", "cold"], ["fast", "warm"]]
+    assert "after 2,000 others" in shown
+    assert "after" not in _text([SLOW, FAST], baseline="slow")
 
 
 def test_the_table_shows_rates_as_multiples_of_the_baseline_and_what_each_guarantees() -> None:

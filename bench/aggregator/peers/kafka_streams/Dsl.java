@@ -1,5 +1,6 @@
 import java.time.Duration;
 import java.util.Map;
+import java.util.TreeMap;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
@@ -24,11 +25,18 @@ final class Dsl implements Pipeline {
     private static final String STORE = "windows";
     private static final Duration MINUTE = Duration.ofMinutes(1);
     private static final Duration GRACE = Duration.ofHours(1);
+    private static final int TRIES = 1_000;
+
+    private final Meter meter;
+
+    Dsl(Meter meter) {
+        this.meter = meter;
+    }
 
     @Override
-    public Topology topology(String topic, Meter meter) {
+    public Topology topology(String topic) {
         var builder = new StreamsBuilder();
-        var fromJson = Serdes.serdeFrom((String name, Event event) -> null, new Event.FromJson());
+        var fromJson = Serdes.serdeFrom((String name, Event event) -> null, new Event.FromJson(false));
         var consumed = Consumed.with(Serdes.ByteArray(), fromJson)
             .withTimestampExtractor((record, streamTime) -> ((Event) record.value()).time / 1_000);
         var stored = Stores.inMemoryWindowStore(STORE, MINUTE.plus(GRACE), MINUTE, false);
@@ -39,15 +47,28 @@ final class Dsl implements Pipeline {
             }, Grouped.with(Serdes.String(), Event.duration()))
             .windowedBy(TimeWindows.ofSizeAndGrace(MINUTE, GRACE))
             .aggregate(Window::new, (group, event, window) -> {
-                meter.folded();
-                return window.add(event);
+                if (meter.isOver()) return window;
+                window.add(event);
+                meter.count();
+                return window;
             }, Materialized.<String, Window>as(stored)
                 .withKeySerde(Serdes.String()).withValueSerde(Window.serde()).withCachingEnabled());
         return builder.build();
     }
 
+    /** The aggregate of the last event is put a moment after the meter was told of it: that is waited for. */
     @Override
-    public void addTotals(KafkaStreams streams, Map<String, Window> totals) {
+    public Map<String, Window> totals(KafkaStreams streams) throws InterruptedException {
+        var totals = read(streams);
+        for (int i = 0; i < TRIES && totals.values().stream().mapToLong(Window::count).sum() < meter.done(); i++) {
+            Thread.sleep(1);
+            totals = read(streams);
+        }
+        return totals;
+    }
+
+    private static Map<String, Window> read(KafkaStreams streams) {
+        var totals = new TreeMap<String, Window>();
         var query = StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.<String, Window>windowStore());
         try (KeyValueIterator<Windowed<String>, Window> all = streams.store(query).all()) {
             while (all.hasNext()) {
@@ -55,5 +76,6 @@ final class Dsl implements Pipeline {
                 totals.computeIfAbsent(entry.key.key(), group -> new Window()).merge(entry.value);
             }
         }
+        return totals;
     }
 }

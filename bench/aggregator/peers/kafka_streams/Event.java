@@ -3,11 +3,12 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 
-/** What W1 needs of an event. `time` is in microseconds. */
+/** What W1 needs of an event. `time` is in microseconds; `id` is null where nobody asks for it. */
 final class Event {
     static final long MINUTE = 60_000_000L;
 
@@ -15,26 +16,34 @@ final class Event {
     final String type;
     final String variant;
     final long duration;
+    final byte[] id;
 
-    Event(long time, String type, String variant, long duration) {
+    Event(long time, String type, String variant, long duration, byte[] id) {
         this.time = time;
         this.type = type;
         this.variant = variant;
         this.duration = duration;
+        this.id = id;
     }
 
     String group() {
         return type + "|" + variant;
     }
 
-    /** Jackson's streaming parser: nothing is built but the four fields, everything else is skipped. */
+    /** Jackson's streaming parser: nothing is built but the fields above, everything else is skipped. */
     static final class FromJson implements Deserializer<Event> {
         private final JsonFactory factory = new JsonFactory();
+        private final boolean withId;
+
+        FromJson(boolean withId) {
+            this.withId = withId;
+        }
 
         @Override
         public Event deserialize(String topic, byte[] json) {
             long time = 0, duration = 0;
             String type = null, variant = null;
+            byte[] id = null;
             try (JsonParser parser = factory.createParser(json)) {
                 parser.nextToken();
                 for (String field; (field = parser.nextFieldName()) != null; ) {
@@ -42,6 +51,9 @@ final class Event {
                     switch (field) {
                         case "event_type" -> type = parser.getText();
                         case "time" -> time = parser.getLongValue();
+                        case "event_id" -> {
+                            if (withId) id = parser.getText().getBytes(StandardCharsets.UTF_8);
+                        }
                         case "properties" -> {
                             for (String property; (property = parser.nextFieldName()) != null; ) {
                                 JsonToken token = parser.nextToken();
@@ -60,7 +72,7 @@ final class Event {
             } catch (IOException error) {
                 throw new IllegalArgumentException(error);
             }
-            return new Event(time, type, variant, duration);
+            return new Event(time, type, variant, duration, id);
         }
     }
 
@@ -68,6 +80,6 @@ final class Event {
     static Serde<Event> duration() {
         return Serdes.serdeFrom(
             (topic, event) -> ByteBuffer.allocate(8).putLong(event.duration).array(),
-            (topic, bytes) -> new Event(0, null, null, ByteBuffer.wrap(bytes).getLong()));
+            (topic, bytes) -> new Event(0, null, null, ByteBuffer.wrap(bytes).getLong(), null));
     }
 }

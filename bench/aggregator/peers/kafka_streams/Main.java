@@ -3,7 +3,6 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Properties;
-import java.util.TreeMap;
 import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
@@ -13,49 +12,45 @@ import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 
 /**
- * Kafka Streams under measurement: `Main STATE dsl|papi GUARANTEE KAFKA TOPIC PARTITIONS EVENTS`, GUARANTEE a
- * processing.guarantee. Says on standard output what the protocol of the other peers says.
+ * Kafka Streams under measurement: `Main STATE dsl|papi|papi-dedup GUARANTEE KAFKA TOPIC PARTITIONS EVENTS`, GUARANTEE
+ * a processing.guarantee. Says on standard output what the protocol of the other peers says.
  *
- * <p>First a pass over at most a million events that is not timed, for the JIT; then, as an application of another
- * name in the same JVM, the one that is.
+ * <p>Two passes: the cold one is over the first events that this JVM ever folds, a million at most; then the warm one
+ * over all, as an application of another name in the same JVM.
  */
 public final class Main {
-    private static final long WARM_UP = 1_000_000;
+    private static final long COLD = 1_000_000;
     private static final int MIB = 1024 * 1024;
     private static final ObjectMapper JSON = new ObjectMapper();
 
     public static void main(String[] arguments) throws Exception {
         long events = Long.parseLong(arguments[6]);
-        run(arguments, new Meter(Math.min(events, WARM_UP), false)).close();
-
-        var meter = new Meter(events, true);
-        var running = run(arguments, meter);
-        double seconds = meter.await();
-        var totals = new TreeMap<String, Window>();
-        running.pipeline.addTotals(running.streams, totals);
-        var told = totals.entrySet().stream().map(entry -> entry.getValue().total(entry.getKey())).toList();
-        tell("done", "events", events, "seconds", seconds, "totals", told);
+        run(arguments, Math.min(events, COLD), true).close();
+        run(arguments, events, false);
         new CountDownLatch(1).await();
     }
 
-    private record Running(Pipeline pipeline, KafkaStreams streams) {
-        void close() {
-            streams.close();
-        }
-    }
-
-    /** Starts the pipeline, and returns when the meter has seen the last event. */
-    private static Running run(String[] arguments, Meter meter) throws InterruptedException {
-        Pipeline pipeline = arguments[1].equals("dsl") ? new Dsl() : new Papi();
-        var streams = new KafkaStreams(pipeline.topology(arguments[4], meter), settings(arguments));
+    /** One pass, `again` if another one follows; what has run goes on running. */
+    private static KafkaStreams run(String[] arguments, long events, boolean again) throws InterruptedException {
+        var meter = new Meter(events);
+        Pipeline pipeline = switch (arguments[1]) {
+            case "dsl" -> new Dsl(meter);
+            case "papi" -> new Papi(meter, false);
+            case "papi-dedup" -> new Papi(meter, true);
+            default -> throw new IllegalArgumentException(arguments[1]);
+        };
+        var streams = new KafkaStreams(pipeline.topology(arguments[4]), settings(arguments));
         streams.setUncaughtExceptionHandler(error -> {
             error.printStackTrace();
             Runtime.getRuntime().halt(1);
             return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
         });
         streams.start();
-        meter.await();
-        return new Running(pipeline, streams);
+        double seconds = meter.await();
+        var totals = pipeline.totals(streams).entrySet().stream();
+        var told = totals.map(entry -> entry.getValue().total(entry.getKey())).toList();
+        tell("done", "events", events, "seconds", seconds, "totals", told, "again", again);
+        return streams;
     }
 
     /** As one would set it for throughput: large fetches, compressed batches, a commit a second, one thread. */

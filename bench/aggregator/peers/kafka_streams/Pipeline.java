@@ -4,8 +4,8 @@ import org.apache.kafka.streams.Topology;
 
 /** One way to do W1. */
 interface Pipeline {
-    Topology topology(String topic, Meter meter);
+    Topology topology(String topic);
 
-    /** Adds what the windows hold to `totals` by group, once the last event is folded. */
-    void addTotals(KafkaStreams streams, Map<String, Window> totals);
+    /** What the windows hold by group, once the meter has seen the last event. */
+    Map<String, Window> totals(KafkaStreams streams) throws InterruptedException;
 }

@@ -26,6 +26,10 @@ final class Window {
         return this;
     }
 
+    long count() {
+        return n;
+    }
+
     /** As the protocol's GroupTotal; `group` is "type|variant". */
     Map<String, Object> total(String group) {
         String[] names = group.split("\\|");
