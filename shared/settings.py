@@ -16,8 +16,9 @@ class Settings:
 
     Environment: `TIDEGATE_KAFKA` (bootstrap servers, comma-separated), `TIDEGATE_POSTGRES` (a postgresql:// URL),
     `TIDEGATE_HOST` and `TIDEGATE_PORT` (HTTP), `TIDEGATE_LOG_LEVEL`, `TIDEGATE_INSTANCE` (a stable name of
-    this process among its like, for static group membership) and `TIDEGATE_BOOTSTRAP_KEYS` (assignment
-    only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start).
+    this process among its like, for static group membership), `TIDEGATE_BOOTSTRAP_KEYS` (assignment
+    only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start) and `TIDEGATE_SCRATCH` (the
+    aggregator's worker only: a directory for files that need not last; else the system's temporary one).
     """
 
     kafka: str
@@ -27,6 +28,7 @@ class Settings:
     log_level: str
     instance: str
     bootstrap_keys: str | None
+    scratch: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -42,6 +44,7 @@ class Settings:
             log_level=environ.get("TIDEGATE_LOG_LEVEL", "INFO").upper(),
             instance=environ.get("TIDEGATE_INSTANCE", "0"),
             bootstrap_keys=environ.get("TIDEGATE_BOOTSTRAP_KEYS"),
+            scratch=environ.get("TIDEGATE_SCRATCH") or None,
         )
 
 

@@ -159,7 +159,7 @@ class Backfiller:
 
     async def _remember(self, share: Share, log: HistoryLog) -> SeenIds:
         """The ids that matter to what comes next, from the records before it. Leaves the log at the next offset."""
-        seen = SeenIds()
+        seen = SeenIds(self._tools.new_file)
         assert share.span is not None
         if share.next_offset > share.span.begin and not _done(share):
             first = max(share.span.begin, await log.offset_at(remembers_from(share.broker_time)))
@@ -167,7 +167,7 @@ class Backfiller:
             while first < share.next_offset:
                 if records := await log.read(share.next_offset):
                     batch = await asyncio.to_thread(read_batch, records)
-                    seen.add(batch.digests, (batch.broker_times // MINUTE).astype(np.int32))
+                    await asyncio.to_thread(seen.add, batch.digests, (batch.broker_times // MINUTE).astype(np.int32))
                     first = records[-1].offset + 1
         log.seek(share.next_offset)
         return seen
@@ -202,7 +202,7 @@ class Backfiller:
         work.share = after
         work.groups.add(deltas.groups)
         work.units.learn(applied.learned)
-        work.seen.add(batch.digests, verdicts.minutes)
+        await asyncio.to_thread(work.seen.add, batch.digests, verdicts.minutes)
         await asyncio.sleep(pause_after(time.perf_counter() - began, any(self._owned.waiting().values())))
         return True
 

@@ -140,7 +140,7 @@ class Partitions:
 
     async def _open(self, partition: int, row: ShardRow) -> int:
         async with self._tools.pool.acquire() as connection:
-            seen = await load_seen(connection, partition)
+            seen = await load_seen(connection, partition, self._tools.new_file)
         self._tools.catalogue.ask_again()
         folder = ShardFolder(row, seen, self._tools)
         await folder.republish()

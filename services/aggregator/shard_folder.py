@@ -20,6 +20,7 @@ from services.aggregator.domain.clocks import MARGIN
 from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.event import reader_of
 from services.aggregator.domain.fold import fold
+from services.aggregator.domain.id_runs import NewFile
 from services.aggregator.domain.known import KnownUnits
 from services.aggregator.domain.plan import Plan
 from services.aggregator.domain.records import Records
@@ -63,6 +64,8 @@ class Tools:
     metrics: WorkerMetrics
     clock: Clock
     topic: str
+    new_file: NewFile
+    """For ids that do not fit into memory."""
 
 
 class ShardFolder:
@@ -176,7 +179,7 @@ class ShardFolder:
         verdicts = judge(batch, self.row.watermark, self._seen)
         deltas = fold(batch, verdicts, plan, self._groups, self._units)
         self._tools.metrics.fold_seconds.observe(time.perf_counter() - began)
-        return batch, verdicts, deltas
+        return batch.without_events(), verdicts, deltas
 
     async def _plan(self, newest: int) -> Plan:
         while True:
@@ -245,6 +248,7 @@ class ShardFolder:
         metrics.watermark.labels(shard).set(self.row.watermark / SECOND)
         metrics.seen_ids.labels(shard).set(len(self._seen))
         metrics.seen_bytes.labels(shard).set(self._seen.memory_bytes)
+        metrics.seen_disk_bytes.labels(shard).set(self._seen.disk_bytes)
 
     async def _take_anew(self, why: Exception) -> None:
         """Takes the shard as Postgres has it, and whatever another writer may have known of definitions."""
@@ -254,7 +258,7 @@ class ShardFolder:
             try:
                 async with self._tools.pool.acquire() as connection:
                     row = await load_shard(connection, self.row.shard)
-                    seen = await load_seen(connection, self.row.shard)
+                    seen = await load_seen(connection, self.row.shard, self._tools.new_file)
                 break
             except RETRYABLE as error:
                 await self.wait_to_retry("reload", error)

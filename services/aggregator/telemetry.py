@@ -62,6 +62,12 @@ class WorkerMetrics:
         self.seen_bytes = Gauge(
             "tidegate_aggregator_seen_bytes", "Memory that the remembered ids take", ["shard"], registry=registry
         )
+        self.seen_disk_bytes = Gauge(
+            "tidegate_aggregator_seen_disk_bytes",
+            "What the remembered ids take in scratch files",
+            ["shard"],
+            registry=registry,
+        )
         self.updates = Counter("tidegate_aggregator_updates_total", "Metric updates published", registry=registry)
         self.invalid_experiment_events = Counter(
             "tidegate_aggregator_invalid_experiment_events_total",
@@ -105,6 +111,7 @@ class WorkerMetrics:
             self.watermark,
             self.seen_ids,
             self.seen_bytes,
+            self.seen_disk_bytes,
             self.lag,
             self.batches_waiting,
             self.clock,

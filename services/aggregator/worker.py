@@ -23,7 +23,7 @@ from services.aggregator.listeners import Listeners
 from services.aggregator.maintenance import Maintenance
 from services.aggregator.partitions import Partitions
 from services.aggregator.record_batches import (
-    MAX_BYTES,
+    MAX_FETCH,
     MAX_RECORDS,
     BatchConsumer,
     BatchTransport,
@@ -31,6 +31,7 @@ from services.aggregator.record_batches import (
     RawSchema,
     RecordBatch,
 )
+from services.aggregator.scratch_files import ScratchFiles
 from services.aggregator.shard_clocks import ShardClocks
 from services.aggregator.shard_folder import Tools
 from services.aggregator.store.series import SeriesIds
@@ -81,7 +82,7 @@ def new_app(settings: Settings, events_topic: str, partitions: Partitions, gate:
         broker_session_timeout=_SESSION,
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=MAX_RECORDS,
-        consumer_max_fetch_size=MAX_BYTES // 2,  # of a partition; compressed, records are often four times as many
+        consumer_max_fetch_size=MAX_FETCH,
         stream_recovery_delay=0.0,
     )
     app.transport = BatchTransport(
@@ -106,6 +107,8 @@ def new_app(settings: Settings, events_topic: str, partitions: Partitions, gate:
 async def run_worker(settings: Settings, clock: Clock) -> None:
     """Runs until a signal asks it to stop. Raises whatever made going on impossible."""
     _collect_garbage_rarely()
+    scratch = ScratchFiles(settings.scratch)
+    scratch.check()
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -129,7 +132,18 @@ async def run_worker(settings: Settings, clock: Clock) -> None:
         catalogue = Catalogue(settings.kafka, clock)
         listeners = Listeners()
         updates = Updates(publisher, pool, clock, metrics, listeners)
-        tools = Tools(pool, SeriesIds(), catalogue, publisher, updates, listeners, metrics, clock, topics.EVENTS.name)
+        tools = Tools(
+            pool,
+            SeriesIds(),
+            catalogue,
+            publisher,
+            updates,
+            listeners,
+            metrics,
+            clock,
+            topics.EVENTS.name,
+            scratch.create,
+        )
         partitions = Partitions(tools, EventLog(settings.kafka, topics.EVENTS.name), gate, fail)
         server = Server(
             service_app(

@@ -13,6 +13,7 @@ import time
 from prometheus_client import CollectorRegistry
 
 from services.aggregator.catalogue import Catalogue
+from services.aggregator.domain.id_runs import MemoryFile
 from services.aggregator.domain.plan import Plan
 from services.aggregator.domain.records import Record, Records
 from services.aggregator.domain.stall import StallWatch
@@ -48,7 +49,7 @@ async def run(settings: Settings, what: str) -> None:
     updates = Updates(publisher, pool, system_clock, metrics, listeners)
     catalogue = NeverAnswers(settings.kafka, system_clock)
     tools = Tools(
-        pool, SeriesIds(), catalogue, publisher, updates, listeners, metrics, system_clock, topics.EVENTS.name
+        pool, SeriesIds(), catalogue, publisher, updates, listeners, metrics, system_clock, topic, MemoryFile
     )
     failures: list[BaseException] = []
     partitions = Partitions(tools, EventLog(settings.kafka, topic), gate, failures.append)

@@ -11,6 +11,7 @@ import asyncpg
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from services.aggregator.domain.id_runs import MemoryFile
 from services.aggregator.domain.seen import SeenIds
 from services.aggregator.event_log import LogEnds
 from services.aggregator.listeners import Listeners
@@ -97,6 +98,7 @@ def tools(pool: FaultyPool, offers: Offers) -> Tools:
         WorkerMetrics(CollectorRegistry()),
         lambda: NOON + HOUR,
         "events.v1",
+        MemoryFile,
     )
 
 

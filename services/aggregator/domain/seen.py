@@ -1,8 +1,9 @@
-"""Which event ids were seen lately: an open-addressing hash table of 128-bit digests in flat arrays.
+"""Which event ids were seen lately, by digests of 128 bits.
 
 An id is a duplicate if it was seen in the same partition at most `WINDOW_MINUTES` of broker time ago. Broker minutes,
-not instants, decide, so the answer does not depend on how the log was cut into batches. A digest costs 16 bytes a
-slot at a load of 0.3 to 0.6: about 27 to 53 bytes an id, and ids older than the window are dropped.
+not instants, decide, so the answer does not depend on how the log was cut into batches. The latest ids are in a table
+of up to 4 MiB; the older ones are in files, at 16 bytes an id, behind filters in memory of 8 MiB for each 6 million.
+Ids older than the window are dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from services.aggregator.domain.id_archive import IdArchive, Sizes
+from services.aggregator.domain.id_runs import MemoryFile, NewFile
+from services.aggregator.domain.id_table import MINUTE_BITS, IdTable, Places, Words
+
 WINDOW_MINUTES = 36
 """Clients retry for up to 30 minutes; the design asks for at least 35, and minutes are cut, not rounded."""
 
@@ -22,14 +27,7 @@ Digests = npt.NDArray[np.uint64]
 NEVER = -(2**31)
 """Stands for the latest minute before there is any."""
 
-_Words = npt.NDArray[np.uint64]
-_Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-_MINUTE_BITS = np.uint64(16)
-_MINUTE = np.uint64(0xFFFF)
-_LAST_MINUTE = 0xFFFF
-_LOAD = 0.6
-_PART = 1 << 16
-"""Slots that are moved to a new table at a time: nothing else needs memory meanwhile."""
+_SIZES = Sizes()
 
 
 def digest(organisation: str, event_id: str) -> bytes:
@@ -38,14 +36,14 @@ def digest(organisation: str, event_id: str) -> bytes:
 
 
 def digests_of(organisations: Sequence[str], event_ids: Sequence[str]) -> Digests:
-    """The digest of each pair."""
-    hashed = xxhash.xxh3_128_digest
-    prefixes = {organisation: f"{organisation}\x00".encode() for organisation in set(organisations)}
-    if len(prefixes) == 1:
-        (prefix,) = prefixes.values()
-        return as_array([hashed(prefix + event_id.encode()) for event_id in event_ids])
-    pairs = zip(organisations, event_ids, strict=True)
-    return as_array([hashed(prefixes[o] + event_id.encode()) for o, event_id in pairs])
+    """The digest of each pair; in two thirds of the time where all are of one organisation, as most are."""
+    different = set(organisations)
+    if len(different) == 1:
+        prefix = f"{different.pop()}\x00"
+        lines = (prefix + f"\n{prefix}".join(event_ids)).encode("utf-8", "surrogatepass").split(b"\n")
+        if len(lines) == len(event_ids):  # no name holds a line break
+            return as_array([*map(xxhash.xxh3_128_digest, lines)])
+    return as_array([digest(*pair) for pair in zip(organisations, event_ids, strict=True)])
 
 
 def as_array(digests: Sequence[bytes]) -> Digests:
@@ -60,36 +58,46 @@ def from_bytes(raw: bytes) -> Digests:
 class SeenIds:
     """Remembers digests by the latest broker minute in which they were seen.
 
-    A slot is two words: the digest's first half; and 48 bits of its second half above 16 for the minute, counted from
-    `_base` and never 0. So a digest is found by looking at one place in memory, and 112 bits tell it from others.
+    `new_file` makes what the older ones are kept in; whatever it raises comes out of `is_duplicate` and `add`, after
+    which the object is of no use any more.
     """
 
-    def __init__(self, slots: int = 1 << 12) -> None:
-        self._base = 0
-        self._asked: tuple[Digests, npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None = None
-        """What was looked up last, since when nothing was added: mostly it is added next."""
+    def __init__(self, new_file: NewFile = MemoryFile, sizes: Sizes = _SIZES) -> None:
+        self._sizes = sizes
+        self._table = IdTable(sizes.first_slots)
+        self._archive = IdArchive(new_file, sizes)
+        self._asked: tuple[Digests, Places, bool] | None = None
+        """What was looked up last, and if none stands twice. Nothing was added since: mostly it is added next."""
         self.latest_minute = NEVER
-        self._allocate(slots)
 
     def __len__(self) -> int:
-        return self._used
+        """Ids remembered; one that was seen again after it went to a file counts twice."""
+        return len(self._table) + len(self._archive)
 
     @property
     def memory_bytes(self) -> int:
-        return self._table.nbytes
+        return self._table.memory_bytes + self._archive.memory_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        return self._archive.disk_bytes
 
     def is_duplicate(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Which digests were seen within the window before their minute, or earlier in this very sequence.
 
         `minutes` are broker minutes, one each; they fall within a partition only where a broker's clock is set back.
         """
-        slots, found = self._look_up(np.ascontiguousarray(digests[:, 0]), digests[:, 1] << _MINUTE_BITS)
-        self._asked, duplicate = (digests, slots, found), found.copy()
+        high, low = _halves(digests)
+        places = self._table.look_up(high, low)
+        duplicate = places[1].copy()
+        since = minutes.astype(np.int64) - WINDOW_MINUTES
         if duplicate.any():
-            seen_at = (self._table[slots[duplicate], 1] & _MINUTE).astype(np.int64) + self._base
-            duplicate[duplicate] = minutes[duplicate] - seen_at <= WINDOW_MINUTES
-        halves = np.sort(digests[:, 0])
-        if not (halves[1:] == halves[:-1]).any():
+            duplicate[duplicate] = self._table.seen_at(places[0][duplicate]) >= since[duplicate]
+        self._archive.mark(high, low, since, duplicate)
+        halves = np.sort(high)
+        distinct = not (halves[1:] == halves[:-1]).any()
+        self._asked = (digests, places, distinct)
+        if distinct:
             return duplicate
         order = np.lexsort((digests[:, 1], digests[:, 0]))
         ordered = digests[order]
@@ -101,97 +109,43 @@ class SeenIds:
 
     def add(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> None:
         """Marks digests as seen; a digest seen before takes the later minute."""
+        asked, self._asked = self._asked, None
+        if asked is not None and asked[0] is digests and len(digests) <= self._sizes.run:
+            self._add(digests, minutes, asked[1], distinct=asked[2])
+            return
+        for i in range(0, len(digests), self._sizes.run):
+            self._add(digests[i : i + self._sizes.run], minutes[i : i + self._sizes.run])
+
+    def _add(
+        self,
+        digests: Digests,
+        minutes: npt.NDArray[np.int32],
+        places: Places | None = None,
+        *,
+        distinct: bool = False,
+    ) -> None:
         if not len(digests):
             return
         if self.latest_minute == NEVER:
-            self._base = int(minutes.min()) - 1 - WINDOW_MINUTES  # brokers' clocks may be set back
+            self._table.begin_at(int(minutes.min()) - 1 - WINDOW_MINUTES)  # brokers' clocks may be set back
         self.latest_minute = max(self.latest_minute, int(minutes.max()))
-        full = (self._used + len(digests)) > _LOAD * len(self._table)
-        if full or self.latest_minute - self._base > _LAST_MINUTE:
-            self._rebuild(extra=len(digests))
-        low = (digests[:, 1] << _MINUTE_BITS) | (minutes - self._base).clip(1).astype(np.uint64)
-        asked, self._asked = self._asked, None
-        known = asked[1:] if asked is not None and asked[0] is digests else None
-        self._insert(np.ascontiguousarray(digests[:, 0]), low, known)
-
-    def _allocate(self, slots: int) -> None:
-        self._asked = None
-        self._mask = np.uint64(slots - 1)
-        self._table = np.zeros((slots, 2), dtype=np.uint64)
-        self._whole = self._table.view(np.complex128).reshape(-1)
-        """The same memory, a slot an element: numpy moves those several times faster than rows."""
-        self._used = 0
-
-    def _look_up(self, high: _Words, low: _Words) -> _Places:
-        """Where each digest stands or, if it is not there, the free slot where its search ended; and which are."""
-        slots = (high & self._mask).astype(np.int64)
-        low = low >> _MINUTE_BITS
-        held = self._table.take(slots, axis=0)
-        found = (held[:, 0] == high) & ((held[:, 1] >> _MINUTE_BITS) == low) & (held[:, 1] != 0)
-        searching = np.flatnonzero(~found & (held[:, 1] != 0))
-        last = len(self._table) - 1
-        while len(searching):
-            at = (slots[searching] + 1) & last
-            slots[searching] = at
-            held = self._table.take(at, axis=0)
-            occupied = held[:, 1] != 0
-            equal = (held[:, 0] == high[searching]) & ((held[:, 1] >> _MINUTE_BITS) == low[searching]) & occupied
-            found[searching[equal]] = True
-            searching = searching[occupied & ~equal]
-        return slots, found
-
-    def _insert(self, high: _Words, low: _Words, places: _Places | None = None) -> None:
-        """`low` with minutes. Words of one digest differ in their minutes only, so the later one is the larger."""
-        while len(high):
-            slots, found = self._look_up(high, low) if places is None else places
+        if not self._table.has_room(len(digests), self.latest_minute):
             places = None
-            if found.any():
-                np.maximum.at(self._table[:, 1], slots[found], low[found])
-                high, low, slots = high[~found], low[~found], slots[~found]
-            # Several new digests may want one free slot: the last write wins, the others search on.
-            self._whole[slots] = _slots_of(high, low)
-            self._used += _distinct(slots)
-            held = self._table.take(slots, axis=0)
-            # Who stands twice among the new ones may have won through its twin: then it is found in the next round.
-            lost = (held[:, 0] != high) | (held[:, 1] != low)
-            high, low = high[lost], low[lost]
+            self._make_room(len(digests))
+        self._table.insert(*_halves(digests), minutes, places, distinct=distinct)
 
-    def _place(self, high: _Words, low: _Words) -> None:
-        """`_insert` of what is not there, each once."""
-        self._used += len(high)
-        slots, last = (high & self._mask).astype(np.int64), len(self._table) - 1
-        while len(high):
-            free = self._table.take(slots, axis=0)[:, 1] == 0
-            self._whole[slots[free]] = _slots_of(high[free], low[free])
-            # Several may have wanted one slot: the last write won.
-            held = self._table.take(slots, axis=0)
-            lost = (held[:, 0] != high) | (held[:, 1] != low)
-            high, low, slots = high[lost], low[lost], (slots[lost] + 1) & last
-
-    def _rebuild(self, extra: int) -> None:
-        """Drops what left the window, and grows if what stays needs it."""
-        old, old_whole = self._table, self._whole
+    def _make_room(self, extra: int) -> None:
+        """Drops what left the window; what stays gets a larger table or, where that would be too large, a file."""
         oldest = self.latest_minute - WINDOW_MINUTES
-        threshold = np.uint64(max(oldest - self._base, 1))
-        parts = range(0, len(old), _PART)
-        live = sum(int(np.count_nonzero((old[i : i + _PART, 1] & _MINUTE) >= threshold)) for i in parts)
-        slots = 1 << 12
-        while _LOAD * slots < 1.25 * (live + extra):
-            slots *= 2
-        self._allocate(slots)
-        base = max(oldest - 1 - WINDOW_MINUTES, self._base)  # what is added next may be older than what is kept
-        shift = np.uint64(base - self._base)
-        self._base = base
-        for i in parts:
-            live_ones = (old[i : i + _PART, 1] & _MINUTE) >= threshold
-            part = old_whole[i : i + _PART][live_ones].view(np.uint64).reshape(-1, 2)
-            self._place(np.ascontiguousarray(part[:, 0]), part[:, 1] - shift)
+        base = max(oldest - 1 - WINDOW_MINUTES, self._table.base)  # what is added next may be older than what is kept
+        slots = self._table.slots_for(extra, oldest)
+        if slots <= self._sizes.table_slots:
+            self._table.rebuild(slots, oldest, base)
+            return
+        self._archive.add(self._table.drain(self._sizes.table_slots, oldest), self._table.base, oldest)
+        self._table.begin_at(base)
 
 
-def _slots_of(high: _Words, low: _Words) -> npt.NDArray[np.complex128]:
-    """Both words of each slot as one element; only ever copied."""
-    return np.stack((high, low), axis=1).view(np.complex128).reshape(-1)
-
-
-def _distinct(slots: npt.NDArray[np.int64]) -> int:
-    return int(np.count_nonzero(np.diff(np.sort(slots)))) + bool(len(slots))
+def _halves(digests: Digests) -> tuple[Words, Words]:
+    """As the table takes them: without the 16 bits whose place the minute has."""
+    return np.ascontiguousarray(digests[:, 0]), digests[:, 1] << MINUTE_BITS

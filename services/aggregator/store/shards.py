@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.aggregator.domain.batch import NO_WATERMARK
+from services.aggregator.domain.id_runs import NewFile
 from services.aggregator.domain.seen import WINDOW_MINUTES, SeenIds, from_bytes
 from shared.postgres import Connection
 
@@ -107,9 +108,9 @@ async def forget_digests(connection: Connection, shard: int, latest_minute: int)
     )
 
 
-async def load_seen(connection: Connection, shard: int) -> SeenIds:
+async def load_seen(connection: Connection, shard: int, new_file: NewFile) -> SeenIds:
     """The ids within the window before the shard's latest one."""
-    seen = SeenIds()
+    seen = SeenIds(new_file)
     async with connection.transaction(readonly=True):
         rows = connection.cursor(
             "SELECT minute, digests FROM id_digests WHERE shard = $1 AND minute >= "

@@ -18,7 +18,9 @@ def test_defaults_fill_what_is_not_set() -> None:
     found = Settings.from_environment(REQUIRED)
     assert (found.kafka, found.postgres) == ("k:9092", "postgresql://p/db")
     assert (found.host, found.port, found.log_level, found.instance) == ("127.0.0.1", 8000, "INFO", "0")
-    assert found.bootstrap_keys is None
+    assert (found.bootstrap_keys, found.scratch) == (None, None)
+    assert Settings.from_environment({**REQUIRED, "TIDEGATE_SCRATCH": ""}).scratch is None
+    assert Settings.from_environment({**REQUIRED, "TIDEGATE_SCRATCH": "/s"}).scratch == "/s"
 
 
 @pytest.mark.parametrize("missing", REQUIRED)
