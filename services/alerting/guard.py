@@ -22,7 +22,7 @@ from services.alerting.domain.breaker_watch import BreakerWatch
 from services.alerting.domain.change import Occasion
 from services.alerting.domain.heartbeat_clock import HeartbeatClock
 from services.alerting.domain.metric import MetricShape, shape_of
-from services.alerting.domain.revisions import LatestUpdates
+from services.alerting.domain.revisions import LatestUpdates, Verdict
 from services.alerting.domain.rule_machine import RuleDecision, RuleState
 from services.alerting.domain.rule_watch import Held, RuleWatch
 from services.alerting.domain.series import parse_group, parse_series
@@ -115,7 +115,7 @@ class Guard:
         if isinstance(watch, RuleWatch):
             watch.advance(self.now(watch))
         for update in self._latest:
-            if (update.organisation, update.subject) == metric and update.subject_kind == "metric":
+            if (update.organisation, update.subject) == metric:
                 series = parse_series(update.series)
                 if series is not None:
                     watch.apply(series, update)
@@ -176,9 +176,9 @@ class Guard:
 
     def apply(self, update: MetricUpdate) -> None:
         """Takes an update that has been decided on already."""
-        self._latest.apply(update, now=self._clock())
+        verdict = self._latest.apply(update, now=self._clock())
         series = parse_series(update.series)
-        if update.subject_kind == "metric" and series is not None:
+        if verdict is not Verdict.UNWATCHED and series is not None:
             rules, breakers = self._by_metric.get((update.organisation, update.subject), ((), ()))
             for breaker in breakers:
                 breaker.apply(series, update)
@@ -198,7 +198,7 @@ class Guard:
         self._metrics.updates[verdict].inc()
         series = parse_series(update.series)
         rules, breakers = self._by_metric.get((update.organisation, update.subject), ((), ()))
-        if update.subject_kind != "metric" or series is None or not (rules or breakers):
+        if verdict is Verdict.UNWATCHED or series is None or not (rules or breakers):
             return
         occasion = self._occasion(update.published_at)
         for breaker in breakers:

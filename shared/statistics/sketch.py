@@ -64,6 +64,12 @@ def encode_columns(columns: Columns) -> bytes:
     return _FORMAT + record.tobytes()
 
 
+def is_encoded(raw: bytes) -> bool:
+    """Whether these can be whole bytes of `encode`, or of the first release's."""
+    rest = len(raw) % _RECORD.itemsize
+    return not rest or (rest == len(_FORMAT) and raw.startswith(_FORMAT))
+
+
 def decode(raw: bytes) -> Counts:
     """The counts behind `encode`'s bytes. What the first release wrote has no byte for its format."""
     buckets, sizes = decode_columns(raw)

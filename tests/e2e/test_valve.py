@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from deploy.local.stack import LocalStack
@@ -25,6 +26,7 @@ VICTIMS = ("alerting", "aggregator-worker", "assignment", "ingest", "aggregator-
 _CHANNELS: tuple[Channel, ...] = ("slack", "pagerduty", "email")
 _BATCH = 100
 _NOISE = "valve_noise"
+_SLOW = "valve_slow"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -40,6 +42,25 @@ async def valve(stack: LocalStack, receivers: Receivers) -> AsyncIterator[Valve]
     await eventually(made.is_on, "the flag is there and on")
     yield made
     await made.close()
+
+
+async def test_a_rule_on_a_percentile_fires_and_resolves(valve: Valve) -> None:
+    """The mean of a few slow imports among quick ones is far below the threshold: only the histogram tells."""
+    spec = {"type": "value", "event": _SLOW, "value": "properties.ms", "aggregations": ["p95"]}
+    await valve.put("metrics", _SLOW, spec)
+    rule = {"metric": _SLOW, "aggregation": "p95", "direction": "above", "critical": 900, "minimum_sample": 20}
+    await valve.put("rules", _SLOW, {**rule, "window": "1h", "notify": []})
+
+    async def shows(status: str, slow: int) -> bool:
+        """Tells of twenty more imports each time: a definition counts from the next batch on."""
+        await valve.tell(_SLOW, *[{"ms": 1_000}] * slow, *[{"ms": 10}] * (20 - slow))
+        return [a["status"] for a in await valve.alerts() if a["alert_data"].get("rule") == _SLOW] == [status]
+
+    await eventually(partial(shows, "open", 2), "the rule fires", every=0.2)
+    await eventually(partial(shows, "resolved", 0), "the alert ends once slow ones are rare", every=0.2)
+    (alert,) = [a for a in await valve.alerts() if a["alert_data"].get("rule") == _SLOW]
+    assert alert["alert_data"]["aggregation"] == "p95"
+    assert alert["alert_data"]["value"] == pytest.approx(10, rel=0.01)
 
 
 async def test_a_breaker_opens_once_and_closes_whatever_process_is_killed_meanwhile(
@@ -104,8 +125,8 @@ def _noise(stack: LocalStack, ledger: Ledger) -> Iterator[None]:
 
 async def _counted(valve: Valve) -> bool:
     counted = await valve.count()
-    assert counted <= valve.sent, "an event was counted twice"
-    return counted == valve.sent
+    assert counted <= valve.sent[valve.name], "an event was counted twice"
+    return counted == valve.sent[valve.name]
 
 
 async def _noise_counted(valve: Valve, ledger: Ledger) -> bool:

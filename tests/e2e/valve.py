@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ class Valve:
         self.name = name
         self._timeout_ms = timeout_ms
         self._client = PatientClient(stack.gateway, stack.keys["admin"])
-        self.sent = 0
+        self.sent = Counter[str]()
+        """Events by type."""
 
     async def close(self) -> None:
         await self._client.close()
@@ -61,22 +63,27 @@ class Valve:
         return await self._client.ask(method, path, body)
 
     async def happen(self, *statuses: str) -> None:
-        """Sends one event for each status, in order, all acknowledged. Resends bear the same ids."""
+        """Sends one event for each status, in order, all acknowledged."""
+        await self.tell(self.name, *({"status": status} for status in statuses))
+
+    async def tell(self, event_type: str, *data: dict[str, Any]) -> None:
+        """Sends one event for each, in order, all acknowledged. Resends bear the same ids."""
         now = system_clock()
         events: list[dict[str, Any]] = []
-        for status in statuses:
-            self.sent += 1
+        for one in data:
+            self.sent[event_type] += 1
+            number = self.sent[event_type]
             events.append(
                 {
-                    "event_id": f"{self.name}-{self.sent}",
-                    "event_type": self.name,
-                    "event_data": {"status": status},
-                    "user_id": f"user-{self.sent}",
+                    "event_id": f"{event_type}-{number}",
+                    "event_type": event_type,
+                    "event_data": one,
+                    "user_id": f"user-{number}",
                     "event_timestamp": to_iso(now + len(events)),
                 }
             )
         answer = await self.ask("POST", f"{_ANALYTICS}/events/batch", {"events": events})
-        assert answer["accepted"] == len(statuses), answer
+        assert answer["accepted"] == len(events), answer
 
     async def flag(self, unit: str = "somebody") -> dict[str, Any]:
         answer: dict[str, Any] = await self.ask(

@@ -1,4 +1,4 @@
-"""The latest update of every series, in bounded memory.
+"""The latest update of every series of metrics, in bounded memory.
 
 Updates may come again (a new owner of a shard repeats what it cannot know to be delivered) and, from a restored or
 replayed topic, out of order. A shard's revisions only rise, so of two updates of one series the higher one holds.
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from shared.clock import DAY, HOUR
 from shared.messages import MetricUpdate
+from shared.statistics import distinct, sketch
 
 
 class Verdict(Enum):
@@ -28,6 +31,8 @@ class Verdict(Enum):
     """Newer, and kept in place of the oldest window: no more series may be kept."""
     OVERFLOW = "overflow"
     """Not kept: no more series may be, and none of those kept is older."""
+    UNWATCHED = "unwatched"
+    """An experiment's total: no rule and no breaker reads it, and it would never expire."""
 
 
 class UnsoundUpdateError(Exception):
@@ -35,24 +40,22 @@ class UnsoundUpdateError(Exception):
 
 
 _SUM = re.compile(r"-?[0-9]{1,60}")
-_SKETCH_ENTRY = 10
 
 
 def check_update(update: MetricUpdate) -> None:
     """Raises UnsoundUpdateError."""
     if not _SUM.fullmatch(update.sum):
         raise UnsoundUpdateError("the sum is no number")
-    if len(update.sketch) % _SKETCH_ENTRY:
-        raise UnsoundUpdateError("the sketch is cut off")
     if "\x00" in update.series or "\\u0000" in update.series:
         raise UnsoundUpdateError("the series holds U+0000")
+    if not (sketch.is_encoded(update.sketch) or distinct.is_encoded(update.sketch)):
+        raise UnsoundUpdateError("the sketch is cut off")
 
 
 class SeriesKey(NamedTuple):
-    """What compaction keeps one update of: one shard of one series in one window."""
+    """What one update is kept of: one shard of one of a metric's series in one window."""
 
     organisation: str
-    subject_kind: str
     subject: str
     version: int
     series: str
@@ -63,7 +66,6 @@ class SeriesKey(NamedTuple):
     def of(cls, update: MetricUpdate) -> SeriesKey:
         return cls(
             update.organisation,
-            update.subject_kind,
             update.subject,
             update.version,
             update.series,
@@ -88,7 +90,7 @@ class LatestUpdates:
         self._bounds = bounds
         self._latest: dict[SeriesKey, MetricUpdate] = {}
         self._windows: dict[int, list[SeriesKey]] = {}
-        """What each window holds, so that the oldest can go; totals (window 0) are in none."""
+        """What each window holds, so that the oldest can go; streaks (window 0) are in none."""
 
     def __len__(self) -> int:
         return len(self._latest)
@@ -97,7 +99,14 @@ class LatestUpdates:
         return iter(self._latest.values())
 
     def apply(self, update: MetricUpdate, *, now: int) -> Verdict:
-        """Keeps `update` if it is the highest of its series; `now` in microseconds UTC."""
+        """Keeps `update` if it is a metric's and the highest of its series; `now` in microseconds UTC.
+
+        Sets of values are not kept: no rule reads them, and they are large.
+        """
+        if update.subject_kind != "metric":
+            return Verdict.UNWATCHED
+        if distinct.is_encoded(update.sketch):
+            update = replace(update, sketch=b"")
         if self._expired(update.window_start, now):
             return Verdict.EXPIRED
         key = SeriesKey.of(update)
@@ -131,5 +140,5 @@ class LatestUpdates:
             del self._latest[key]
 
     def _expired(self, window_start: int, now: int) -> bool:
-        """Totals over an experiment's life (window 0) never expire."""
+        """Streaks (window 0) never expire."""
         return 0 < window_start < now - self._bounds.age

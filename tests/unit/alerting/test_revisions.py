@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.alerting.domain.revisions import Bounds, LatestUpdates, SeriesKey, Verdict
+from services.alerting.domain.revisions import (
+    Bounds,
+    LatestUpdates,
+    SeriesKey,
+    UnsoundUpdateError,
+    Verdict,
+    check_update,
+)
 from shared.clock import DAY, MINUTE
 from shared.messages import MetricUpdate
+from shared.statistics import sketch
+from shared.statistics.distinct import Distinct
 
 NOW = 1_729_593_000_000_000
 
@@ -58,7 +69,7 @@ def test_a_lower_revision_is_stale() -> None:
     assert [kept.n for kept in latest] == [1]
 
 
-def test_shards_windows_versions_series_subjects_and_organisations_are_apart() -> None:
+def test_shards_windows_versions_series_metrics_and_organisations_are_apart() -> None:
     latest = LatestUpdates(Bounds())
     others = [
         update(1),
@@ -67,7 +78,6 @@ def test_shards_windows_versions_series_subjects_and_organisations_are_apart() -
         update(1, version=2),
         update(1, series='["sum"]'),
         update(1, subject="exports"),
-        update(1, subject_kind="experiment"),
         update(1, organisation="else"),
     ]
 
@@ -85,7 +95,19 @@ def test_windows_older_than_the_bound_are_not_kept() -> None:
     assert len(latest) == 0
 
 
-def test_totals_over_an_experiments_life_do_not_expire() -> None:
+def test_an_experiments_totals_take_no_place_from_metrics() -> None:
+    latest = LatestUpdates(Bounds(series=1))
+
+    for shard in range(3):
+        total = update(window=0, shard=shard, subject_kind="experiment")
+        assert latest.apply(total, now=NOW) is Verdict.UNWATCHED
+    assert len(latest) == 0
+    assert latest.apply(update(), now=NOW) is Verdict.NEWER
+    assert latest.apply(update(2, window=0, subject_kind="experiment"), now=NOW) is Verdict.UNWATCHED
+    assert [kept.subject_kind for kept in latest] == ["metric"]
+
+
+def test_streaks_do_not_expire() -> None:
     latest = LatestUpdates(Bounds())
 
     assert latest.apply(update(window=0), now=NOW) is Verdict.NEWER
@@ -111,7 +133,7 @@ def test_a_window_older_than_all_that_are_kept_displaces_none() -> None:
     assert latest.apply(update(2, window=NOW), now=NOW) is Verdict.NEWER
 
 
-def test_totals_are_never_displaced() -> None:
+def test_streaks_are_never_displaced() -> None:
     latest = LatestUpdates(Bounds(series=1))
     latest.apply(update(window=0), now=NOW)
 
@@ -152,3 +174,16 @@ def test_the_bound_holds_and_no_kept_revision_falls(history: list[tuple[MetricUp
         assert all(after[key] >= revision for key, revision in before.items() if key in after)
         kept = after.get(SeriesKey.of(one)) == one.revision and before.get(SeriesKey.of(one)) != one.revision
         assert kept == (verdict in (Verdict.NEWER, Verdict.DISPLACING))
+
+
+def test_histograms_and_sets_of_values_are_sound_and_what_is_cut_off_is_not() -> None:
+    histogram, values = sketch.encode({7: 5, 9: 1}), Distinct.of(np.arange(3, dtype=np.uint64), 10).encode()
+    for whole in (b"", histogram, histogram[1:], values):
+        check_update(update(sketch=whole))
+    for cut in (b"abc", histogram[:-2], histogram[1:-1], histogram[2:]):
+        with pytest.raises(UnsoundUpdateError):
+            check_update(update(sketch=cut))
+    latest = LatestUpdates(Bounds())
+    latest.apply(update(sketch=histogram), now=NOW)
+    latest.apply(update(sketch=values, shard=1), now=NOW)
+    assert [kept.sketch for kept in latest] == [histogram, b""]
