@@ -29,8 +29,11 @@ from shared.clock import SECOND
 
 logger = logging.getLogger(__name__)
 
-MAX_RECORDS = 10_000
-MAX_BYTES = 2 * 1024 * 1024
+MAX_RECORDS = 25_000
+MAX_BYTES = 10 * 512 * 1024
+"""Ten of the batches that our producers write, which are handed on whole: busy units then cost a row each, once."""
+MAX_FETCH = 1024 * 1024
+"""Bytes of a partition that are fetched at once; compressed, records are often four times as many."""
 LINGER = 0.05
 """Seconds to wait for more when little came: one transaction then serves many events."""
 WAITING_PER_PARTITION = 2
@@ -118,7 +121,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            return await fetched_columns(fetcher, active_partitions, timeout or 0.0)
+            return await fetched_columns(fetcher, active_partitions, timeout or 0.0, MAX_RECORDS, MAX_BYTES)
 
 
 class BatchConsumer(driver.Consumer):

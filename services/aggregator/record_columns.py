@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBase
 
-from services.aggregator.domain.records import Records
+from services.aggregator.domain.records import Records, batches
 from shared.clock import SECOND
 
 _MILLISECOND = SECOND // 1000
@@ -27,8 +27,11 @@ class HollowBatchError(Exception):
     """Records are missing within a batch of Kafka's: somebody compacts a topic that must not be compacted."""
 
 
-async def fetched_columns(fetcher: Any, partitions: Collection[Any], timeout: float) -> Fetched:
-    """Like `aiokafka.consumer.fetcher.Fetcher.fetched_records`, but all that is there, and as columns.
+async def fetched_columns(
+    fetcher: Any, partitions: Collection[Any], timeout: float, max_records: int, max_bytes: int
+) -> Fetched:
+    """Like `aiokafka.consumer.fetcher.Fetcher.fetched_records`, but all that is there, and as columns, in batches
+    within these limits.
 
     Waits up to `timeout` seconds for something to come. Raises what fetching met: KafkaError, or HollowBatchError.
     """
@@ -50,7 +53,9 @@ async def fetched_columns(fetcher: Any, partitions: Collection[Any], timeout: fl
             fetcher._notify(fetcher._wait_consume_future)
             if failed:
                 result.check_raise()
-            elif result.check_assignment(tp) and (found := list(unpacked(result._partition_records))):
+            elif result.check_assignment(tp) and (
+                found := _batches(result._partition_records, max_records, max_bytes)
+            ):
                 result._update_position()
                 fetched[tp] = found
         remaining = deadline - asyncio.get_running_loop().time()
@@ -64,8 +69,15 @@ async def fetched_columns(fetcher: Any, partitions: Collection[Any], timeout: fl
         waiter.result()  # raises what the group's coordinator met
 
 
+def _batches(found: Any, max_records: int, max_bytes: int) -> list[Records]:
+    return [*batches(unpacked(found), max_records, max_bytes)]
+
+
 def unpacked(found: Any) -> Iterator[Records]:
     """Each of Kafka's batches (of a `PartitionRecords`), from the offset on that was asked for."""
+    # aiokafka's own iterator refers back to what it iterates over: unbroken, the cycle would hold what was fetched
+    # until garbage is collected.
+    found._records_iterator = None
     while found._records.has_next():
         batch = found._records.next_batch()
         if found._check_crcs and not batch.validate_crc():
@@ -88,4 +100,4 @@ def _columns(batch: Any) -> Records:
         values = [value for _, value in pairs]
     if len(values) != count:
         raise HollowBatchError(f"offsets {first} to {first + count - 1} hold {len(values)} records only")
-    return Records(first, times, values)
+    return Records.made_of(first, times, values)

@@ -40,9 +40,11 @@ _ALPHA = 1 / (2 * math.log(2))
 
 def hashes_of(texts: Iterable[str]) -> Hashes:
     """One 64-bit hash a text, in the same order."""
-    return np.fromiter(
-        (xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts), dtype=np.uint64
-    )
+    listed = list(texts)
+    lines = "\n".join(listed).encode("utf-8", "surrogatepass").split(b"\n")
+    if len(lines) != len(listed):  # there are none, or one holds a line break
+        lines = [text.encode("utf-8", "surrogatepass") for text in listed]
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, lines), dtype=np.uint64, count=len(lines))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +58,7 @@ class Distinct:
     @classmethod
     def of(cls, hashes: Hashes, exact_up_to: int) -> Distinct:
         """The set of these; repeated ones count once. 0 ≤ exact_up_to ≤ MAX_EXACT."""
-        return cls._of_sorted(np.unique(hashes), exact_up_to)
+        return cls._of_sorted(_different(np.sort(hashes)), exact_up_to)
 
     @classmethod
     def _of_sorted(cls, hashes: Hashes, exact_up_to: int) -> Distinct:
@@ -74,7 +76,9 @@ class Distinct:
         """Both together; of two bounds the lesser holds."""
         bound = min(self.exact_up_to, other.exact_up_to)
         if self.hashes is not None and other.hashes is not None:
-            return self._of_sorted(np.union1d(self.hashes, other.hashes), bound)
+            both = np.concatenate([self.hashes, other.hashes])
+            both.sort(kind="stable")  # which merges the two
+            return self._of_sorted(_different(both), bound)
         return Distinct(bound, None, np.maximum(self._as_registers(), other._as_registers()))
 
     def estimate(self) -> int:
@@ -118,6 +122,13 @@ class Distinct:
 def is_encoded(raw: bytes) -> bool:
     """Whether these are bytes of `Distinct.encode`, as far as their beginning tells."""
     return len(raw) >= _HEADER.size and raw[0] in (_EXACT, _REGISTERS)
+
+
+def _different(ascending: Hashes) -> Hashes:
+    """Each once."""
+    first = np.ones(len(ascending), dtype=np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return ascending[first]
 
 
 def _registers(hashes: Hashes) -> Registers:

@@ -24,6 +24,7 @@ from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.shards import ShardRow, create_shard, load_shard
 from services.aggregator.store.transaction import CursorMovedError, apply_batch, apply_deadlines
 from services.aggregator.store.unpublished import load_unpublished
+from services.aggregator.store.windows import roll_up
 from shared import topics
 from shared.clock import DAY, HOUR, MINUTE, SECOND, from_datetime, system_clock
 from shared.definition_error import DefinitionError
@@ -31,6 +32,7 @@ from shared.definitions import Outcome
 from shared.kafka import Publisher, Replica, ReplicaStoppedError
 from shared.messages import Metric
 from shared.postgres import Pool, create_pool
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import ORGANISATION, definition, event, plan_of, record
 from tests.waiting import eventually
 
@@ -122,6 +124,39 @@ async def test_what_an_idle_partition_counted_last_outlives_its_minutes(pool: Po
     await writer.store(metric, NOON + 20 * DAY, NOON + 20 * DAY - 30 * MINUTE)
     assert await total(pool, metric) == 6
     assert (await starts(pool, metric, "5m", NOON, NOON + HOUR)) == {"12:00": 4}
+
+
+async def test_each_minutes_values_are_rolled_once_also_after_a_minute_without_any(pool: Pool) -> None:
+    ids, series = SeriesIds(), WindowSeries(ORGANISATION, "durations", 1, "value", 6)
+    buckets: dict[int, dict[int, int]] = {0: {}, 1: {7: 1}, 2: {7: 1, 9: 2}, 6: {7: 1}, 16: {9: 1}}
+    async with pool.acquire() as connection, connection.transaction():
+        await ids.register_windows(connection, [series])
+        for minute, counts in buckets.items():
+            raw = sketch.encode(counts) if counts else b""  # as when a value that moved stayed in its bucket
+            await connection.execute(
+                "INSERT INTO window_minutes "
+                "(series_id, shard, minute, group_key, n, sum, sum_squares, sketch, revision) "
+                "VALUES ($1, 20, $2, '[]', $3, 0, 0, $4, 1)",
+                ids.window(series),
+                _moment(NOON + minute * MINUTE),
+                sum(counts.values()),
+                raw,
+            )
+        await roll_up(connection, 20, 0, NOON + DAY)
+        rows = await connection.fetch(
+            "SELECT width, start, n, sketch FROM window_rolls WHERE series_id = $1 ORDER BY 1, 2", ids.window(series)
+        )
+    found = [(row[0], (row[1] - _moment(NOON)).total_seconds() // 60, row[2], sketch.decode(row[3])) for row in rows]
+    midnight = -12 * 60
+    assert found == [
+        (300, 0, 4, {7: 2, 9: 2}),
+        (300, 5, 1, {7: 1}),
+        (300, 15, 1, {9: 1}),
+        (900, 0, 5, {7: 3, 9: 2}),
+        (900, 15, 1, {9: 1}),
+        (3_600, 0, 6, {7: 3, 9: 3}),
+        (86_400, midnight, 6, {7: 3, 9: 3}),
+    ]
 
 
 async def test_minutes_that_no_longer_window_holds_yet_are_not_deleted(pool: Pool) -> None:

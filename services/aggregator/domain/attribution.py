@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import groupby
 
 import msgspec
 
@@ -88,6 +89,24 @@ class RowDelta(msgspec.Struct, gc=False):
     other: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AddedRows:
+    """What to add to the rows of some units, ascending, in one row series; `states` are what a new row is given."""
+
+    series: UnitSeries
+    units: list[str]
+    states: list[UnitState]
+    n: list[int]
+    sum: list[int]
+    other_n: list[int]
+    other: list[int]
+
+    @property
+    def variants(self) -> list[str]:
+        """Rows are of exposed units only."""
+        return [state.variant or "" for state in self.states]
+
+
 @dataclass(slots=True)
 class Given:
     """What values give: `rows` to units' rows, `observed` to observations of their variants; `waiting` is kept."""
@@ -97,6 +116,22 @@ class Given:
     observed: dict[tuple[UnitSeries, str], list[int]] = field(default_factory=dict)
     """By series and variant."""
     waiting: list[Waiting] = field(default_factory=list)
+
+    def added_rows(self) -> list[AddedRows]:
+        """One for each series."""
+        keys = sorted(self.rows)
+        return [
+            AddedRows(
+                series,
+                [unit for _, unit in of_series],
+                [self.states[key] for key in of_series],
+                [self.rows[key].n for key in of_series],
+                [self.rows[key].sum for key in of_series],
+                [self.rows[key].other_n for key in of_series],
+                [self.rows[key].other for key in of_series],
+            )
+            for series, of_series in ((series, list(found)) for series, found in groupby(keys, key=lambda k: k[0]))
+        ]
 
     def add(self, value: Waiting, state: UnitState, before: UnitState | None = None) -> None:
         """A value that is new, or one that waited and whose unit was in the state `before`."""
@@ -122,7 +157,7 @@ class Given:
             row.other += value.value
         else:
             row.n += 1
-            row.sum += 0 if value.series.by_unit.exact_up_to is not None else value.value
+            row.sum += value.value if value.series.by_unit.summed else 0
         self.observed.setdefault((value.series, state.variant), []).append(value.value)
 
     def _row(self, value: Waiting, state: UnitState) -> RowDelta:
@@ -142,36 +177,39 @@ def role_of(value: Waiting, state: UnitState) -> Role:
     return Role.COVARIATE if lookback and value.time >= state.first_exposure - lookback else Role.WAITS
 
 
-def earliest(exposures: Iterable[Exposure]) -> dict[UnitKey, UnitState]:
+def earliest(exposures: Iterable[Exposure]) -> dict[UnitSeries, dict[str, UnitState]]:
     """A batch's exposures by unit: the earliest decides (ties: the lesser texts), two variants are a conflict."""
-    states: dict[UnitKey, UnitState] = {}
-    for e in exposures:
-        key = (e.series, e.unit)
-        known = states.get(key)
-        if known is None:
-            states[key] = UnitState(e.variant, e.time, False, e.context)
-            continue
-        assert known.first_exposure is not None
-        assert known.variant is not None
-        conflicted = known.conflicted or e.variant != known.variant
-        time, variant, context = min(
-            (known.first_exposure, known.variant, known.context), (e.time, e.variant, e.context)
-        )
-        states[key] = UnitState(variant, time, conflicted, context)
-    return states
+    by_series: dict[UnitSeries, dict[str, UnitState]] = {}
+    for _, of_series in groupby(exposures, key=lambda e: id(e.series)):
+        of_run = list(of_series)
+        states = by_series.setdefault(of_run[0].series, {})
+        for e in of_run:
+            known = states.get(e.unit)
+            states[e.unit] = UnitState(e.variant, e.time, False, e.context) if known is None else _joined(known, e)
+    return by_series
+
+
+def _joined(known: UnitState, e: Exposure) -> UnitState:
+    assert known.first_exposure is not None
+    assert known.variant is not None
+    conflicted = known.conflicted or e.variant != known.variant
+    time, variant, context = min((known.first_exposure, known.variant, known.context), (e.time, e.variant, e.context))
+    return UnitState(variant, time, conflicted, context)
 
 
 def give(
     values: Iterable[Waiting],
     taken_over: Iterable[Waiting],
     states: Mapping[UnitKey, UnitState],
-    changes: Mapping[UnitKey, Change],
+    changes: Iterable[Change],
 ) -> Given:
     """`values` are new, `taken_over` waited for the units of `changes`; `states` are those after the exposures."""
     given = Given()
     for value in values:
         given.add(value, states[value.exposure, value.unit])
+    taken_over = list(taken_over)
+    by_unit = {change.key: change for change in changes} if taken_over else {}
     for value in taken_over:
-        change = changes[value.exposure, value.unit]
+        change = by_unit[value.exposure, value.unit]
         given.add(value, change.after, change.before)
     return given

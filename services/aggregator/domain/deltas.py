@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from services.aggregator.domain.caps import NewGroups
 from services.aggregator.domain.facts import Facts
-from services.aggregator.domain.kinds.streak import Run
 from services.aggregator.domain.plan import StreakPlan, TrackPlan, UnitSeries, WindowSeries
+from services.aggregator.domain.runs import Run
 from services.aggregator.domain.states import AnyState
 
 

@@ -23,7 +23,6 @@ from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from services.aggregator.domain.projection import EVERYTHING, Projection, Tree
 from services.aggregator.domain.values import INVALID
@@ -87,9 +86,9 @@ Refusal = tuple[Unreadable, str]
 
 AHEAD: Refusal = (Unreadable.AHEAD, "the event lies more than 24 h ahead of the broker's clock")
 
-_BRACKET_TO_BRACE = np.uint8(ord("{") ^ ord("["))
-_AT_ONCE = 512
-"""Values that are decoded at once: few enough for the processor's caches."""
+_BRACE, _BRACKET = np.uint8(ord("{")), np.uint8(ord("["))
+AT_ONCE = 512
+"""Values that are best decoded at once: few enough for the processor's caches."""
 _NONE = DecodedEvent("", "", "", 0)
 """Stands where a value could not be decoded."""
 
@@ -119,24 +118,22 @@ class EventReader:
         self._decode: Callable[[bytes], DecodedEvent] = msgspec.json.Decoder(self._event).decode
 
     def read(self, values: Sequence[bytes | None]) -> tuple[list[DecodedEvent], dict[int, Refusal]]:
-        """The events, in order, and by index why other values hold none.
+        """The events, in order, and by index why other values hold none. Best AT_ONCE values or fewer.
 
         Events too far ahead of their broker's clock are not refused here.
         """
-        raw = [value or b"" for value in values] if None in values else cast("Sequence[bytes]", values)
+        raw = cast("Sequence[bytes]", values) if all(values) else [value or b"" for value in values]
+        found, odd = self._decode_all(raw)
+        if not odd:
+            return found, {}
         events: list[DecodedEvent] = []
         refused: dict[int, Refusal] = {}
-        for start in range(0, len(raw), _AT_ONCE):
-            found, odd = self._decode_all(raw[start : start + _AT_ONCE])
-            if not odd:
-                events += found
-                continue
-            for i, event in enumerate(found):
-                judged = self._judge(raw[start + i]) if i in odd else event
-                if isinstance(judged, tuple):
-                    refused[start + i] = judged
-                else:
-                    events.append(judged)
+        for i, event in enumerate(found):
+            judged = self._judge(raw[i]) if i in odd else event
+            if isinstance(judged, tuple):
+                refused[i] = judged
+            else:
+                events.append(judged)
         return events, refused
 
     def _decode_all(self, values: Sequence[bytes]) -> tuple[list[DecodedEvent], set[int]]:
@@ -219,21 +216,27 @@ def _odd(values: Sequence[bytes]) -> set[int]:
     odd: set[int] = set()
     if not everything.isascii() and not _is_utf8(everything):
         odd.update(i for i, value in enumerate(values) if not _is_utf8(value))
-    opening = (np.frombuffer(everything, dtype=np.uint8) | _BRACKET_TO_BRACE) == ord("{")
-    if _is_dense(opening, max(map(len, values), default=0)):
+    if _is_dense(everything, values):
         odd.update(i for i, value in enumerate(values) if value.count(b"[") + value.count(b"{") > MAX_DEPTH)
     return odd
 
 
-def _is_dense(marks: npt.NDArray[np.bool_], length: int) -> bool:
-    """Whether any stretch of that length may hold more than MAX_DEPTH marks; counts them 64 bytes at a time."""
-    bits = np.packbits(marks)
+def _is_dense(everything: bytes, values: Sequence[bytes]) -> bool:
+    """Whether any of the values, joined in `everything`, may open more than MAX_DEPTH brackets: counts them 64 bytes
+    at a time.
+    """
+    text = np.frombuffer(everything, dtype=np.uint8)
+    opening = text == _BRACE
+    if b"[" in everything:
+        opening |= text == _BRACKET
+    bits = np.packbits(opening)
     words = np.zeros(-(-len(bits) // 8), dtype=np.uint64)
     words.view(np.uint8)[: len(bits)] = bits
     counts = np.bitwise_count(words)
-    touched = min(length // 64 + 2, len(words))  # a stretch may begin and end within a word
+    touched = max(map(len, values), default=0) // 64 + 2  # a value may begin and end within a word
     if touched * int(counts.max(initial=0)) <= MAX_DEPTH:
         return False
+    touched = min(touched, len(words))
     before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return bool((before[touched:] - before[: len(before) - touched] > MAX_DEPTH).any())
 

@@ -6,6 +6,8 @@ Paths are read by organisation: a metric costs what its own organisation's event
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, repeat
+from operator import attrgetter
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -39,7 +41,7 @@ class Frame:
         self.verdicts = verdicts
         self._minutes = minutes_of(batch.times)
         self._every = np.arange(len(batch.events), dtype=np.int64)
-        self._place, self._sections = _sections(batch.events, self._every)
+        self._place, self._sections = _sections(batch, self._every)
         self._rows: dict[tuple[str, Selector], Indices] = {}
         self._counted: dict[int, tuple[Indices, Indices]] = {}
         self._cells: dict[tuple[int, tuple[Path, ...]], tuple[Indices, Cells]] = {}
@@ -78,11 +80,11 @@ class Frame:
         """What the path or expression gives for each of the rows: None if absent, INVALID if unusable."""
         return source.read([self.events[i] for i in rows])
 
-    def column(self, organisation: str, source: Source, rows: Indices) -> list[Any]:
-        """`values`, for rows of one organisation."""
+    def distinct(self, organisation: str, source: Source, rows: Indices) -> tuple[Indices, list[Any]]:
+        """A code for each of the organisation's rows, and the value that each code stands for."""
         section = self._sections[organisation]
-        values = section.column(source).values
-        return values if rows is section.rows else [values[i] for i in self._place[rows].tolist()]
+        codes, values = section.column(source).distinct
+        return self._at(section, rows, codes), values
 
     def scaled(self, organisation: str, source: Source, scale: int, rows: Indices) -> Scaled:
         """What the source gives for each of the organisation's rows, × 10**scale."""
@@ -111,7 +113,7 @@ class Frame:
     def unit_codes(self, kind: UnitKind) -> tuple[Indices, list[str]]:
         """(each of all events' place in the list of ids, −1 if it has none; the ids, ascending)."""
         if kind not in self._unit_codes:
-            self._unit_codes[kind] = _codes([unit_of(event, kind) for event in self.events])
+            self._unit_codes[kind] = _codes(*self._ids(_UNIT_FIELD[kind]))
         return self._unit_codes[kind]
 
     def participants(self, kind: UnitKind) -> tuple[Indices, list[str]]:
@@ -122,9 +124,18 @@ class Frame:
             codes, names = self.unit_codes(kind)
             visitors = any(participant_of(self.events[i], kind) for i in np.flatnonzero(codes < 0).tolist())
             self._participants = (
-                _codes([participant_of(event, kind) for event in self.events]) if visitors else (codes, names)
+                _codes(*numbered(participant_of(event, kind) for event in self.events))
+                if visitors
+                else (codes, names)
             )
         return self._participants
+
+    def _ids(self, name: str) -> tuple[Indices, list[str | None]]:
+        """A code for each event, and the id that each code stands for."""
+        if len(self._sections) == 1:
+            (section,) = self._sections.values()
+            return section.column(Path(name, ())).distinct
+        return numbered(map(attrgetter(name), self.events))
 
     def _at(self, section: _Section, rows: Indices, column: npt.NDArray[_T]) -> npt.NDArray[_T]:
         """A section's column, at some of its rows."""
@@ -170,12 +181,12 @@ class _Section:
 _EVENT_TYPE = Path("event_type", ())
 
 
-def _sections(events: Sequence[DecodedEvent], every: Indices) -> tuple[Indices, dict[str, _Section]]:
+def _sections(batch: Batch, every: Indices) -> tuple[Indices, dict[str, _Section]]:
     """Each row's place within its organisation's section, and the sections."""
-    owners = [event.organisation for event in events]
-    if len(found := set(owners)) <= 1:
-        return every, {organisation: _Section(events, every) for organisation in found}
-    codes, organisations = numbered(owners)
+    events = batch.events
+    if len(batch.organisations) <= 1:
+        return every, {organisation: _Section(events, every) for organisation in batch.organisations}
+    codes, organisations = numbered(event.organisation for event in events)
     order = np.argsort(codes, kind="stable")
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
     parts = np.split(order, cuts)
@@ -188,11 +199,11 @@ def _sections(events: Sequence[DecodedEvent], every: Indices) -> tuple[Indices, 
     }
 
 
-def _codes(units: Sequence[str | None]) -> tuple[Indices, list[str]]:
-    names = sorted({unit for unit in units if unit is not None})
-    place_of: dict[str | None, int] = {name: i for i, name in enumerate(names)}
-    place_of[None] = -1
-    return np.array([place_of[unit] for unit in units], dtype=np.int64), names
+def _codes(codes: Indices, ids: Sequence[str | None]) -> tuple[Indices, list[str]]:
+    """(each one's place among the units, −1 if it is none; the units, ascending), of codes that stand for ids."""
+    names = sorted(filter(is_unit, ids))
+    place_of: dict[str | None, int] = dict(zip(names, count()))
+    return np.fromiter(map(place_of.get, ids, repeat(-1)), dtype=np.int64, count=len(ids))[codes], names
 
 
 def unit_of(event: DecodedEvent, kind: UnitKind) -> str | None:

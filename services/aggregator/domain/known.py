@@ -66,17 +66,21 @@ class _Table:
 
     places: dict[str, int] = field(default_factory=dict)
     rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
-    origins: list[Entry | None] = field(default_factory=list)
+    origins: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=np.object_))
+
+    def find(self, units: Sequence[str]) -> npt.NDArray[np.int64]:
+        """-1 for those that are not here."""
+        return np.fromiter(map(self.places.get, units, repeat(-1)), dtype=np.int64, count=len(units))
 
     def put_all(self, known: ManyRemembered) -> None:
-        places = [self.places.setdefault(unit, len(self.places)) for unit in known.units]
+        places = self.find(known.units)
+        for i in np.flatnonzero(places < 0).tolist():
+            places[i] = self.places.setdefault(known.units[i], len(self.places))
         width = known.rows.shape[1]
         self._make_room(width)
         self.rows[places, :width] = known.rows
         self.rows[places, width:] = 0
-        self.origins.extend([None] * (len(self.places) - len(self.origins)))
-        for place, origin in zip(places, known.origins, strict=True):
-            self.origins[place] = origin
+        self.origins[places] = np.fromiter(known.origins, dtype=np.object_, count=len(places))
 
     def put(self, unit: str, known: Remembered) -> None:
         """A row that is shorter than others is filled up with zeros."""
@@ -84,10 +88,7 @@ class _Table:
         self._make_room(len(known.row))
         self.rows[place, : len(known.row)] = known.row
         self.rows[place, len(known.row) :] = 0
-        if place == len(self.origins):
-            self.origins.append(known.origin)
-        else:
-            self.origins[place] = known.origin
+        self.origins[place] = known.origin
 
     def _make_room(self, width: int) -> None:
         size, had = self.rows.shape
@@ -96,6 +97,7 @@ class _Table:
             grown = np.zeros((more, max(width, had)), dtype=np.int64)
             grown[:size, :had] = self.rows
             self.rows = grown
+            self.origins = np.concatenate([self.origins, np.full(more - size, None)])
 
     def at(self, unit: str) -> Remembered:
         place = self.places[unit]
@@ -103,11 +105,11 @@ class _Table:
 
 
 class Found(NamedTuple):
-    """Each unit's place in `rows` and `origins`; -1 where it is not known."""
+    """Each unit's place in `rows` and `origins` (entries, or None); -1 where it is not known."""
 
     places: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
-    origins: Sequence[Entry | None]
+    origins: npt.NDArray[np.object_]
 
 
 class KnownUnits:
@@ -129,12 +131,13 @@ class KnownUnits:
 
     def find(self, key: TrackKey, units: Sequence[str]) -> Found:
         young, old = self._young.setdefault(key, _Table()), self._old.get(key)
+        found = young.find(units)
         if old is not None and old.places:
-            places = young.places
-            for unit in units:
-                if unit not in places and unit in old.places:
+            for i in np.flatnonzero(found < 0).tolist():
+                unit = units[i]
+                if unit in old.places:
                     young.put(unit, old.at(unit))
-        found = np.fromiter(map(young.places.get, units, repeat(-1)), dtype=np.int64, count=len(units))
+                    found[i] = young.places[unit]
         return Found(found, young.rows, young.origins)
 
     def learn(self, learned: Learned) -> None:

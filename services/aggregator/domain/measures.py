@@ -92,7 +92,7 @@ def _take(frame: Frame, plan: MeasurePlan, rows: Indices, counters: SeriesCounte
     if measure.value is None:
         return Taken(rows)
     if measure.exact_up_to is not None:
-        return _take_hashes(rows, frame.column(organisation, measure.value, rows), counters)
+        return _take_hashes(rows, *frame.distinct(organisation, measure.value, rows), counters)
     values, usable, unusable = frame.scaled(organisation, measure.value, plan.series.scale, rows)
     if measure.turn is not None:
         values, valid = measure.turn.apply(values)
@@ -110,15 +110,14 @@ def _groups(frame: Frame, plan: MeasurePlan, taken: Taken) -> list[Grouped]:
     return groups if taken.parts is None else [taken.parts, *groups]
 
 
-def _take_hashes(rows: Indices, read: list[Any], counters: SeriesCounters) -> Taken:
-    """Values are told apart by their text, as groups are: 5 and "5" are one."""
-    texts = [None if value is INVALID else as_text(value) for value in read]
-    usable = np.array([text is not None for text in texts], dtype=np.bool_)
-    counters.invalid += sum(value is not None for value in read) - int(usable.sum())
-    present = [text for text in texts if text is not None]
-    different = dict.fromkeys(present)
-    hash_of = dict(zip(different, hashes_of(different).tolist(), strict=True))
-    return Taken(rows[usable], hashes=np.array([hash_of[text] for text in present], dtype=np.uint64))
+def _take_hashes(rows: Indices, codes: Indices, values: Sequence[Any], counters: SeriesCounters) -> Taken:
+    """Values, which codes stand for, are told apart by their text, as groups are: 5 and "5" are one."""
+    texts = [None if value is INVALID else as_text(value) for value in values]
+    readable = np.array([text is not None for text in texts], dtype=np.bool_)
+    refused = np.array([value is not None for value in values], dtype=np.bool_) & ~readable
+    counters.invalid += int(np.count_nonzero(refused[codes]))
+    usable = readable[codes]
+    return Taken(rows[usable], hashes=hashes_of(text or "" for text in texts)[codes[usable]])
 
 
 def _window_deltas(plan: MeasurePlan, cells: Cells, taken: Taken) -> list[WindowDelta]:
@@ -140,7 +139,7 @@ def _states(measure: Measure, cells: Cells, taken: Taken) -> Sequence[AnyState |
     if taken.hashes is not None:
         assert measure.exact_up_to is not None
         parts = np.split(taken.hashes[cells.order], cells.starts[1:])
-        return [DistinctSet(Distinct.of(np.unique(part), measure.exact_up_to)) for part in parts]
+        return [DistinctSet(Distinct.of(part, measure.exact_up_to)) for part in parts]
     if taken.values is None or not measure.sketched:
         return [None] * len(cells.starts)
     # A bucket's number has 16 bits: the lower half of a key that sorts by cell, then by bucket.

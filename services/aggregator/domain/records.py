@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import chain
 from typing import cast
 
 import msgspec
@@ -25,11 +25,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
-    """Consecutive records, at least one: the i-th has the offset first_offset + i."""
+    """Consecutive records, at least one: the i-th has the offset first_offset + i. Their values have `size` bytes."""
 
     first_offset: int
     broker_times: Times
     values: list[bytes | None]
+    size: int
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
@@ -37,7 +38,22 @@ class Records:
         first = records[0].offset
         assert [r.offset for r in records] == list(range(first, first + len(records)))
         times = np.array([r.broker_time for r in records], dtype=np.int64)
-        return cls(first, times, [r.value for r in records])
+        return cls.made_of(first, times, [r.value for r in records])
+
+    @classmethod
+    def made_of(cls, first_offset: int, broker_times: Times, values: list[bytes | None]) -> Records:
+        return cls(first_offset, broker_times, values, sum(sizes_of(values)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """Of parts that follow each other without a gap."""
+        if len(parts) == 1:
+            return parts[0]
+        values: list[bytes | None] = []
+        for part in parts:
+            values += part.values
+        times = np.concatenate([part.broker_times for part in parts])
+        return cls(parts[0].first_offset, times, values, sum(part.size for part in parts))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -51,7 +67,8 @@ class Records:
         return Record(self.first_offset + index, int(self.broker_times[index]), self.values[index])
 
     def part(self, start: int, stop: int) -> Records:
-        return Records(self.first_offset + start, self.broker_times[start:stop], self.values[start:stop])
+        times, values = self.broker_times[start:stop], self.values[start:stop]
+        return Records.made_of(self.first_offset + start, times, values)
 
     def beginning_at(self, offset: int) -> Records | None:
         """What does not lie below the offset; None if nothing is left."""
@@ -61,40 +78,39 @@ class Records:
         return self.part(below, len(self)) if below < len(self) else None
 
 
+def sizes_of(values: Sequence[bytes | None]) -> Iterator[int]:
+    """Bytes of each value."""
+    if all(values):
+        return map(len, cast("Sequence[bytes]", values))
+    return (len(value or b"") for value in values)
+
+
 def batches(fetched: Iterable[Records], max_records: int, max_bytes: int) -> Iterator[Records]:
     """Cuts and joins what was fetched of a partition, in order: no batch exceeds either limit but one whose only
-    record does, and none spans a gap.
+    record does, and none spans a gap. What fits is not looked into.
     """
-    for run in _runs(fetched):
-        yield from _cut(run, max_records, max_bytes)
-
-
-def _runs(fetched: Iterable[Records]) -> Iterator[Records]:
-    """Joins what follows each other without a gap."""
-    parts = list(fetched)
-    gaps = [0, *(a.next_offset != b.first_offset for a, b in pairwise(parts))]
-    numbered = zip(np.cumsum(gaps).tolist(), parts, strict=False)
-    for _, group in groupby(numbered, key=lambda pair: pair[0]):
-        run = [part for _, part in group]
-        if len(run) == 1:
-            yield run[0]
-        else:
-            times = np.concatenate([part.broker_times for part in run])
-            yield Records(run[0].first_offset, times, [value for part in run for value in part.values])
+    waiting: list[Records] = []
+    count = size = 0
+    for part in chain.from_iterable(_cut(part, max_records, max_bytes) for part in fetched):
+        fits = count + len(part) <= max_records and size + part.size <= max_bytes
+        if waiting and not (fits and waiting[-1].next_offset == part.first_offset):
+            yield Records.joined(waiting)
+            waiting, count, size = [], 0, 0
+        waiting.append(part)
+        count, size = count + len(part), size + part.size
+    if waiting:
+        yield Records.joined(waiting)
 
 
 def _cut(records: Records, max_records: int, max_bytes: int) -> Iterator[Records]:
     """As many records as fit, again and again."""
-    values = records.values
-    sizes = np.fromiter(
-        (len(value or b"") for value in values) if None in values else map(len, cast("list[bytes]", values)),
-        dtype=np.int64,
-        count=len(values),
-    )
-    ends = np.cumsum(sizes)
+    if len(records) <= max_records and records.size <= max_bytes:
+        yield records
+        return
+    ends = np.cumsum(np.fromiter(sizes_of(records.values), dtype=np.int64, count=len(records)))
     start = done = 0
-    while start < len(values):
+    while start < len(records):
         fitting = int(np.searchsorted(ends, done + max_bytes, side="right"))
         stop = min(max(fitting, start + 1), start + max_records)
-        yield records.part(start, stop) if stop - start < len(values) else records
+        yield records.part(start, stop) if stop - start < len(records) else records
         start, done = stop, int(ends[stop - 1])

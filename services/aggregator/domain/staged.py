@@ -124,14 +124,14 @@ def staged_news(
     starts: Mapping[int, Entry],
     known: Found,
 ) -> StagedNews:
-    """`parts` are codes (places in `names`) and times of each stage's entries, `starts` the earliest of each code.
+    """`parts` are codes and times of each stage's entries, `starts` the earliest of each code.
 
-    `known` is what is known of the names.
+    Codes are places in `names`, which are ascending; `known` is what is known of them.
     """
     owners = np.concatenate([codes for codes, _ in parts])
     times = np.concatenate([of_slot for _, of_slot in parts])
     slots = np.repeat(np.arange(len(parts)), [len(codes) for codes, _ in parts])
-    ordered = sorted(np.unique(owners).tolist(), key=names.__getitem__)
+    ordered = np.flatnonzero(np.bincount(owners))
     place_of = np.zeros(len(names), dtype=np.int64)
     place_of[ordered] = np.arange(len(ordered))
     owners = place_of[owners]
@@ -144,11 +144,13 @@ def staged_news(
     before[:, stages] = UNKNOWN
     if known.rows.shape[1] == before.shape[1]:
         before[at >= 0] = known.rows[at[at >= 0]]
+    origins = np.full(len(ordered), None)
+    origins[at >= 0] = known.origins[at[at >= 0]]
     return StagedNews(
         track,
-        [names[code] for code in ordered],
+        [names[code] for code in ordered.tolist()],
         before,
-        [known.origins[i] if i >= 0 else None for i in at.tolist()],
+        origins.tolist(),
         at >= 0,
         owners[fresh],
         slots[fresh],
@@ -187,21 +189,9 @@ def stand(news: StagedNews) -> Standing:
     track, stages, size = news.track, len(news.track.slots), len(news.units)
     known = news.before[:, stages + 2 :].reshape(size, stages - 1, DEPTH)
     start = news.before[:, stages + 1]
-    key = news.owners * stages + news.slots
-    begins = np.flatnonzero(np.diff(key, prepend=-1))
-    rank = np.arange(len(key)) - np.repeat(begins, np.diff(begins, append=len(key)))
     opened = (news.before[:, stages] == UNKNOWN) & news.present
-    fits = (rank < DEPTH) | (news.slots == 0)
-    opened[news.owners[~fits]] = True
-    later = fits & (news.slots > 0)
-    depth = int(rank[later].max(initial=-1)) + 1
-    every = np.full((size, stages - 1, DEPTH + depth), EVER, dtype=np.int64)
-    every[:, :, :DEPTH] = known
-    every[news.owners[later], news.slots[later] - 1, DEPTH + rank[later]] = news.times[later]
-    every.sort(axis=2)
-    repeated = every[:, :, 1:] == every[:, :, :-1]
-    every[:, :, 1:][repeated] = EVER
-    every.sort(axis=2)
+    every, crowded = _with_news(known, news)
+    opened[crowded] = True
     origins = list(news.origins)
     restarted = np.zeros(size, dtype=np.bool_)
     begin = start.copy()
@@ -215,10 +205,38 @@ def stand(news: StagedNews) -> Standing:
     every[every > limits[:, 1:, None]] = EVER
     opened |= (every[:, :, DEPTH:] < EVER).any(axis=(1, 2))
     entries = every[:, :, :DEPTH]
-    opened |= (entries < _LONG).any(axis=(1, 2))
+    opened |= (entries[:, :, 0] < _LONG).any(axis=1)  # the earliest of each stage
     moved = restarted | (stood != moments).any(axis=1)
     changed = moved | (entries != known).any(axis=(1, 2))
     return Standing(opened, changed, moved, restarted, origins, stood, moments, limits, entries)
+
+
+def _with_news(known: Integers, news: StagedNews) -> tuple[Integers, Integers]:
+    """Known entries and told ones of the later stages, ascending and none twice, in as many places as that takes.
+
+    And the units of which so much is told that some of it was left out.
+    """
+    later = np.flatnonzero(news.slots > 0)
+    owners, slots, times = news.owners[later], news.slots[later] - 1, news.times[later]
+    key = owners * known.shape[1] + slots
+    begins = np.flatnonzero(np.diff(key, prepend=-1))
+    sizes = np.diff(begins, append=len(key))
+    stage = np.repeat(np.arange(len(begins)), sizes)
+    rank = np.arange(len(key)) - begins[stage]
+    fits = rank < DEPTH
+    told = np.full((len(begins), DEPTH + min(DEPTH, int(sizes.max(initial=0)))), EVER, dtype=np.int64)
+    told[:, :DEPTH] = known[owners[begins], slots[begins]]
+    told[stage[fits], DEPTH + rank[fits]] = times[fits]
+    told.sort(axis=1)
+    repeated = (told[:, 1:] == told[:, :-1]) & (told[:, 1:] < EVER)
+    if repeated.any():
+        told[:, 1:][repeated] = EVER
+        told.sort(axis=1)
+    most = max(DEPTH, int((told < EVER).sum(axis=1).max(initial=0)))
+    every = np.full((*known.shape[:2], most), EVER, dtype=np.int64)
+    every[:, :, :DEPTH] = known
+    every[owners[begins], slots[begins], : told.shape[1]] = told[:, :most]
+    return every, owners[~fits]
 
 
 def _moments(track: FunnelTrack, start: Integers, entries: Integers) -> Integers:
@@ -226,9 +244,10 @@ def _moments(track: FunnelTrack, start: Integers, entries: Integers) -> Integers
     moments = np.empty((len(start), len(track.slots)), dtype=np.int64)
     moments[:, 0] = start
     last = start + track.window
+    by_place = np.ascontiguousarray(entries.transpose(1, 2, 0))
     for stage in range(1, len(track.slots)):
-        of_stage = entries[:, stage - 1]
-        reached = np.where(of_stage >= moments[:, stage - 1, None], of_stage, EVER).min(axis=1)
+        of_stage = by_place[stage - 1]
+        reached = np.where(of_stage >= moments[:, stage - 1], of_stage, EVER).min(axis=0)
         moments[:, stage] = np.where(reached <= last, reached, EVER)
     return moments
 
@@ -271,25 +290,27 @@ _ENTRY = len(_TIME) + 8
 def encoded(standing: Standing, chosen: Integers) -> list[bytes]:
     """The chosen units' facts, as `facts.decode` reads them."""
     entries = standing.entries[chosen]
-    size, stages = len(chosen), entries.shape[1]
-    present = entries < EVER
-    raw = np.zeros((size, stages, 1 + DEPTH * _ENTRY), dtype=np.uint8)
-    raw[:, :, 0] = _ARRAY + present.sum(axis=2)
-    places = raw[:, :, 1:].reshape(size, stages, DEPTH, _ENTRY)
-    places[..., : len(_TIME)] = np.frombuffer(_TIME, dtype=np.uint8)
-    places[..., len(_TIME) :] = entries.astype(">i8")[..., None].view(np.uint8)
-    raw[:, :, 1:] = places.reshape(size, stages, -1)
-    kept = np.ones(raw.shape, dtype=np.bool_)
-    kept[:, :, 1:] = np.repeat(present, _ENTRY, axis=2)
-    flat = raw[kept].tobytes()
-    ends = np.cumsum(kept.sum(axis=(1, 2))).tolist()
+    stages, present = entries.shape[1], entries < EVER
+    counts = present.sum(axis=2).ravel()
+    lengths = 1 + counts * _ENTRY
+    leads = np.cumsum(lengths) - lengths
+    flat = np.empty(int(lengths.sum()), dtype=np.uint8)
+    flat[leads] = _ARRAY + counts
+    found = np.empty((int(counts.sum()), _ENTRY), dtype=np.uint8)
+    found[:, : len(_TIME)] = np.frombuffer(_TIME, dtype=np.uint8)
+    found[:, len(_TIME) :] = entries[present].astype(">i8")[:, None].view(np.uint8)
+    # Entries come one after the other in their stage, whose lead is before them.
+    lead_of = np.repeat(np.arange(1, len(counts) + 1), counts)
+    flat[(np.arange(len(found)) * _ENTRY + lead_of)[:, None] + np.arange(_ENTRY)] = found
+    ends = np.cumsum(lengths)[stages - 1 :: stages].tolist()
+    raw = flat.tobytes()
     lead = bytes([_ARRAY + stages + 1])
     none = lead + bytes([_ARRAY])
+    encode = msgspec.msgpack.Encoder().encode
     facts: list[bytes] = []
     begin = 0
     for place, end in zip(chosen.tolist(), ends, strict=True):
         origin = standing.origins[place]
-        head = none if origin is None else lead + msgspec.msgpack.encode((origin,))
-        facts.append(head + flat[begin:end])
+        facts.append((none if origin is None else lead + encode((origin,))) + raw[begin:end])
         begin = end
     return facts

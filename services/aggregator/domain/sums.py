@@ -8,8 +8,8 @@ import numpy.typing as npt
 Column = npt.NDArray[np.int64]
 
 _LIMB = 24
-"""Bits. Products of two limbs have 48, and 2**14 of them still fit 63."""
-_SMALL = 1 << 14
+"""Bits. Products of two limbs are less than 2**48, so that 2**15 of them still fit 63."""
+_SMALL = 1 << 15
 _LIMIT = 2**63
 
 

@@ -140,12 +140,12 @@ def _rows(frame: Frame, organisation: str, slot: Slot) -> Indices:
 
 
 def _units(frame: Frame, unit: Unit, rows: Indices) -> tuple[Indices, list[str]]:
-    """Each row's place in a list of units, -1 if it has none, and the list."""
+    """Each row's place in a list of units, which are ascending, -1 if it has none, and the list."""
     if not isinstance(unit, Path):
         codes, names = frame.unit_codes(unit)
         return codes[rows], names
     texts = _texts(frame, unit, rows)
-    place_of = {text: i for i, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+    place_of = {text: i for i, text in enumerate(sorted({t for t in texts if t is not None}))}
     return np.array([-1 if t is None else place_of[t] for t in texts], dtype=np.int64), list(place_of)
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from services.aggregator.domain.deltas import UnitlessResult
 from services.aggregator.domain.plan import UnitSeries
-from services.aggregator.domain.states import AnyState, DistinctSet, Histogram, merged
+from services.aggregator.domain.runs import of_values
+from services.aggregator.domain.states import AnyState, DistinctSet, Histogram, LatestRun, merged
 from services.aggregator.domain.sums import squares_of, sums_of
 from shared.statistics import sketch
 from shared.statistics.distinct import Distinct
@@ -60,15 +61,21 @@ class Totals:
     def observe(
         self, series: UnitSeries, variants: Sequence[str], codes: npt.NDArray[np.int64], values: npt.NDArray[np.int64]
     ) -> None:
-        """Adds events: `codes` are places in `variants`, `values` are scaled (of uniques: hashes)."""
-        for code in np.unique(codes).tolist():
-            chosen = values[codes == code]
+        """Adds events: `codes` are places in `variants`, `values` are scaled (or hashes, or endings of a streak)."""
+        if not len(values):
+            return
+        order = np.argsort(codes.astype(np.int16), kind="stable")  # variants are few: sorted by radix
+        codes, values = codes[order], values[order]
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        for code, chosen in zip(codes[starts].tolist(), np.split(values, starts[1:]), strict=True):
             delta = self.of(series, variants[code])
             delta.observations += len(chosen)
             state: AnyState | None = None
             if series.by_unit.exact_up_to is not None:
-                hashes = np.unique(chosen.view(np.uint64))
-                state = DistinctSet(Distinct.of(hashes, series.by_unit.exact_up_to))
+                state = DistinctSet(Distinct.of(chosen.view(np.uint64), series.by_unit.exact_up_to))
+            elif series.by_unit.run_length is not None:
+                run = of_values(chosen.tolist(), series.by_unit.run_length)
+                state = LatestRun(run, series.by_unit.run_length)
             else:
                 delta.add(chosen)
                 if series.by_unit.sketched:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from services.aggregator.domain.attribution import Given, Waiting, earliest, give
+from services.aggregator.domain.attribution import AddedRows, UnitKey, UnitState, Waiting, earliest, give
 from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.plan import UnitSeries, row_series
 from services.aggregator.domain.states import decode, merged
-from services.aggregator.domain.unit_values import UnitRows, unit_rows
+from services.aggregator.domain.unit_values import UnitRows, unit_rows, units_at
 from services.aggregator.domain.variant_totals import Totals, TotalsDelta
 from services.aggregator.store import unit_states, unit_sums
 from services.aggregator.store.series import SeriesIds
@@ -53,7 +53,7 @@ class TotalsState:
 
 def unit_series(deltas: Deltas) -> set[UnitSeries]:
     """Every series that applying the deltas needs an id for."""
-    wanted = {e.series for e in deltas.exposures} | {r.series for r in deltas.unitless}
+    wanted = set({id(e.series): e.series for e in deltas.exposures}.values()) | {r.series for r in deltas.unitless}
     for values in deltas.unit_values:
         wanted |= {values.series, values.exposure, row_series(values.series)}
         if values.series.component == "numerator":
@@ -66,50 +66,55 @@ async def apply_units(
 ) -> tuple[list[TotalsState], bool]:
     """Applies exposures and values and returns the totals that changed, as they then are.
 
-    And whether values moved that came before: that depends on other shards too, so it must be durable once told.
+    And whether exposures changed what is known of a unit: another shard might do it, so it must be durable once told.
     """
     if not (deltas.exposures or deltas.unit_values or deltas.unitless):
         return [], False
     await connection.execute(KEY_ORDER)
     known, totals = KnownSeries(connection, ids, unit_series(deltas)), Totals()
     changes = await unit_states.expose(connection, earliest(deltas.exposures), ids, known)
-    took_back = await unit_sums.restate(connection, changes.values(), ids, known, totals)
-    unit_sums.count_exposed(changes.values(), totals)
-    taken_over = await unit_states.take_over(connection, changes.values(), ids, known)
-    rows = unit_rows(deltas.unit_values)
-    left = await _add_to_known(connection, rows, ids, known, totals)
-    states = await unit_states.lock(connection, {(w.exposure, w.unit) for w in left}, ids, known)
+    await unit_sums.restate(connection, changes, ids, known, totals)
+    unit_sums.count_exposed(changes, totals)
+    taken_over = await unit_states.take_over(connection, changes, ids, known)
+    left, states = await _add_values(connection, unit_rows(deltas.unit_values), ids, known, totals)
     given = give(left, taken_over, states, changes)
     await unit_states.keep_waiting(connection, given.waiting, ids)
-    await unit_sums.add_to_rows(connection, given.rows, given.states, ids, known, totals)
-    _observe(given, totals)
-    totals.observe_unitless(deltas.unitless)
-    return await _add_to_totals(connection, shard, revision, totals, ids), took_back or bool(taken_over)
-
-
-async def _add_to_known(
-    connection: Connection, rows: list[UnitRows], ids: SeriesIds, known: KnownSeries, totals: Totals
-) -> list[Waiting]:
-    """Returns the values that are left."""
-    if not rows:
-        return []
-    left: list[Waiting] = []
-    placed = await unit_sums.add_to_known(connection, rows, ids, known, totals)
-    for of_series, (variants, codes) in zip(rows, placed, strict=True):
-        for part, (values, places) in enumerate(of_series.events):
-            found = codes[places]
-            added = found >= 0
-            if added.all():
-                totals.observe(values.series, variants, found, values.values)
-            else:
-                totals.observe(values.series, variants, found[added], values.values[added])
-                left.extend(of_series.waiting(part, ~added))
-    return left
-
-
-def _observe(given: Given, totals: Totals) -> None:
+    await unit_sums.add_to_rows(connection, given.added_rows(), ids, known, totals)
     for (series, variant), values in given.observed.items():
         totals.observe(series, [variant], np.zeros(len(values), dtype=np.int64), np.array(values, dtype=np.int64))
+    totals.observe_unitless(deltas.unitless)
+    return await _add_to_totals(connection, shard, revision, totals, ids), bool(changes)
+
+
+async def _add_values(
+    connection: Connection, rows: list[UnitRows], ids: SeriesIds, known: KnownSeries, totals: Totals
+) -> tuple[list[Waiting], dict[UnitKey, UnitState]]:
+    """Adds what counts of units many at a time: to rows that exist, then to those of units whose every value counts.
+
+    Returns the values of the other units, one by one, and the states of these, which are locked.
+    """
+    if not rows:
+        return [], {}
+    placed = await unit_sums.add_to_known(connection, rows, ids, known, totals)
+    missing = [np.flatnonzero(codes < 0) for _, codes in placed]
+    states = await unit_states.lock(connection, units_at(rows, missing), ids, known)
+    added: list[AddedRows] = []
+    left: list[Waiting] = []
+    for of_series, (variants, codes), places in zip(rows, placed, missing, strict=True):
+        if len(places):
+            chosen, new = of_series.counting(places, states[of_series.exposure])
+            codes[chosen] = [variants.setdefault(variant, len(variants)) for variant in new.variants]
+            added.append(new)
+        for part, (values, at) in enumerate(of_series.events):
+            found = codes[at]
+            counts = found >= 0
+            if counts.all():
+                totals.observe(values.series, list(variants), found, values.values)
+            else:
+                totals.observe(values.series, list(variants), found[counts], values.values[counts])
+                left.extend(of_series.waiting(part, ~counts))
+    await unit_sums.add_to_rows(connection, added, ids, known, totals)
+    return left, {(value.exposure, value.unit): states[value.exposure][value.unit] for value in left}
 
 
 async def _add_to_totals(

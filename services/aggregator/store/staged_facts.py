@@ -17,43 +17,46 @@ from services.aggregator.domain.deltas import Told
 from services.aggregator.domain.facts import EVER
 from services.aggregator.domain.known import ManyRemembered
 from services.aggregator.domain.moves import Moves
-from services.aggregator.domain.staged import Integers, StagedNews, Standing, cells, encoded, stand
+from services.aggregator.domain.staged import Integers, Mask, StagedNews, Standing, cells, encoded, stand
 from services.aggregator.domain.tracks import PER_MICROSECOND
 from services.aggregator.store.arrays import numbers, texts
 from shared.postgres import Connection
 
 _IN_KEY_ORDER = "SET LOCAL enable_hashjoin = {0}; SET LOCAL enable_mergejoin = {0}; SET LOCAL enable_seqscan = {0}"
 _ROWS = (
-    "ROWS FROM (json_array_elements_text($4::text::json), unnest($5::bytea[]), unnest($6::text::bigint[]), "
-    "unnest($7::text::bigint[]), unnest($8::text::bigint[]), unnest($9::text::int[]), "
-    "json_array_elements_text($10::text::json), json_array_elements_text($11::text::json), "
-    "json_array_elements_text($12::text::json), json_array_elements_text($13::text::json), "
-    "unnest($14::text::xid[]), unnest(array_fill($1::int, ARRAY[$17::int])), "
-    "unnest(array_fill($2::text, ARRAY[$17]))) "
-    "AS d (unit, facts, seen, started, duration, reached, group_key, user_id, session_id, job_id, writer, series_id, "
-    "track)"
+    "ROWS FROM (json_array_elements_text($3::text::json), unnest($4::bytea[]), unnest($5::text::bigint[]), "
+    "unnest($6::text::bigint[]), unnest($7::text::int[]), unnest($8::text::xid[]), "
+    "unnest(array_fill($1::int, ARRAY[$10::int])), unnest(array_fill($2::text, ARRAY[$10])){more}) "
+    "AS d (unit, facts, seen, duration, reached, writer, series_id, track{columns})"
 )
 """The whole key is of each row, so that each row is looked up by all of it, in the rows' order."""
-_WRITTEN = "SELECT CASE WHEN count(*) < $17 THEN coalesce(array_agg(unit), '{}') END FROM written"
+_STANDING = _ROWS.format(more="", columns="")
+_BEGUN = _ROWS.format(
+    more=", unnest($13::text::bigint[])"
+    + "".join(f", json_array_elements_text(${i}::text::json)" for i in range(14, 18)),
+    columns=", started, group_key, user_id, session_id, job_id",
+)
+_WRITTEN = "SELECT CASE WHEN count(*) < $10 THEN coalesce(array_agg(unit), ARRAY[]::text[]) END FROM written"
 """NULL: all of them."""
 _INSERT = (
     "WITH written AS (INSERT INTO unit_facts (series_id, track, unit, shard, facts, seen, started, duration, state, "
     "group_key, user_id, session_id, job_id, settles) "
-    "SELECT series_id, track, unit, $3, facts, seen, started, duration, ($15::text[])[reached], "
-    "coalesce(group_key, '[]'), user_id, session_id, job_id, started + $16 "
-    f"FROM {_ROWS} ON CONFLICT (series_id, track, unit) DO NOTHING RETURNING unit) {_WRITTEN}"
+    "SELECT series_id, track, unit, $11, facts, seen, started, duration, ($9::text[])[reached], "
+    "coalesce(group_key, '[]'), user_id, session_id, job_id, started + $12 "
+    f"FROM {_BEGUN} ON CONFLICT (series_id, track, unit) DO NOTHING RETURNING unit) {_WRITTEN}"
 )
 _UPDATE = (
-    "WITH written AS (UPDATE unit_facts f SET facts = d.facts, seen = greatest(f.seen, d.seen), started = d.started, "
-    "duration = d.duration, state = ($15::text[])[d.reached], settles = d.started + $16, "
-    "shard = CASE WHEN d.group_key IS NULL THEN f.shard ELSE $3 END, "
-    "group_key = coalesce(d.group_key, f.group_key), "
-    "user_id = CASE WHEN d.group_key IS NULL THEN f.user_id ELSE d.user_id END, "
-    "session_id = CASE WHEN d.group_key IS NULL THEN f.session_id ELSE d.session_id END, "
-    "job_id = CASE WHEN d.group_key IS NULL THEN f.job_id ELSE d.job_id END "
-    f"FROM {_ROWS} WHERE f.series_id = d.series_id AND f.track = d.track AND f.unit = d.unit "
-    "AND f.xmin = d.writer "
+    "WITH written AS (UPDATE unit_facts f SET facts = d.facts, seen = greatest(f.seen, d.seen), "
+    "duration = d.duration, state = ($9::text[])[d.reached]{more} FROM {rows} "
+    "WHERE f.series_id = d.series_id AND f.track = d.track AND f.unit = d.unit AND f.xmin = d.writer "
     f"RETURNING f.unit) {_WRITTEN}"
+)
+_ADVANCE = _UPDATE.format(more="", rows=_STANDING)
+"""Of units whose start is the known one."""
+_RESTART = _UPDATE.format(
+    more=", shard = $11, started = d.started, settles = d.started + $12, group_key = d.group_key, "
+    "user_id = d.user_id, session_id = d.session_id, job_id = d.job_id",
+    rows=_BEGUN,
 )
 
 
@@ -81,8 +84,10 @@ async def tell_staged(
     left = np.flatnonzero(standing.open).tolist()
     written = [await _write(connection, _INSERT, shard, key, news, standing, new)]
     if len(old):
+        again = standing.restarted[old]
         await connection.execute(_IN_KEY_ORDER.format("off"))
-        written.append(await _write(connection, _UPDATE, shard, key, news, standing, old))
+        written.append(await _write(connection, _RESTART, shard, key, news, standing, old[again]))
+        written.append(await _write(connection, _ADVANCE, shard, key, news, standing, old[~again]))
         await connection.execute(_IN_KEY_ORDER.format("DEFAULT"))
     done = np.sort(np.concatenate(written))
     _move(moves, news, standing, done[standing.moved[done]])
@@ -92,7 +97,8 @@ async def tell_staged(
         standing.rows(done, own),
         [standing.origins[place] for place in places],
     )
-    return known, news.told([*left, *np.setdiff1d(np.flatnonzero(wanted), done).tolist()])
+    wanted[done] = False
+    return known, news.told([*left, *np.flatnonzero(wanted).tolist()])
 
 
 async def _write(
@@ -111,34 +117,33 @@ async def _write(
     reached = (moments < EVER).sum(axis=1)
     started = moments[:, 0]
     last = moments[np.arange(len(chosen)), np.maximum(reached, 1) - 1]
-    absent = started == EVER
-    begun = [None if none else time for time, none in zip(started.tolist(), absent.tolist(), strict=True)]
-    took = ((last - started) * PER_MICROSECOND).tolist()
-    origins = [
-        entry[1:] if again and (entry := standing.origins[place]) else None
-        for place, again in zip(chosen.tolist(), standing.restarted[chosen].tolist(), strict=True)
-    ]
     units = [news.units[place] for place in chosen.tolist()]
-    found = await connection.fetchval(
-        statement,
-        *key,
-        shard,
+    columns = [
         texts(units),
         encoded(standing, chosen),
         numbers(news.seen[chosen].tolist()),
-        numbers(begun),
-        numbers([None if none else time for time, none in zip(took, absent.tolist(), strict=True)]),
+        numbers(_where((last - started) * PER_MICROSECOND, started < EVER)),
         numbers(reached.tolist()),
-        *(texts([entry[i] or None if entry else None for entry in origins]) for i in range(4)),
         numbers(news.before[chosen, len(news.track.slots)].tolist()),
         list(news.track.names),
-        news.track.window,
         len(chosen),
-    )
+    ]
+    if statement is not _ADVANCE:
+        origins = [standing.origins[place] for place in chosen.tolist()]
+        columns += [shard, news.track.window, numbers(_where(started, started < EVER))]
+        columns += [texts([entry[i] or None if entry else None for entry in origins]) for i in range(1, 5)]
+    found = await connection.fetchval(statement, *key, *columns)
     if found is None:
         return chosen
     present = set(found)
     return chosen[[unit in present for unit in units]]
+
+
+def _where(column: Integers, known: Mask) -> list[int | None]:
+    listed: list[int | None] = column.tolist()
+    for place in np.flatnonzero(~known).tolist():
+        listed[place] = None
+    return listed
 
 
 def _move(moves: Moves, news: StagedNews, standing: Standing, chosen: Integers) -> None:

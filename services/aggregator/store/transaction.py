@@ -92,8 +92,8 @@ async def apply_batch(
             if rolled_through > rolled_before:
                 await windows.roll_up(connection, shard, rolled_before, rolled_through)
             changed_streaks = await streaks.apply_streaks(connection, shard, revision, deltas.streaks, ids)
-            changed_totals, moved_values = await experiments.apply_units(connection, shard, revision, deltas, ids)
-            if moved_values:
+            changed_totals, exposed = await experiments.apply_units(connection, shard, revision, deltas, ids)
+            if exposed:
                 await commit_durably(connection)
             await links.store_links(connection, deltas.links)
             await groups.store_groups(connection, shard, deltas.groups, ids)
@@ -152,9 +152,11 @@ async def lock_cursor(connection: Connection, row: ShardRow) -> ShardRow:
 
 
 async def commit_durably(connection: Connection) -> None:
-    """For what is no function of the shard's log alone, as two shards may move a journey in either order.
+    """For what is no function of the shard's log alone: shards move journeys and expose units in any order.
 
-    After a crash that took it back it could be done by another shard, and who was told of both would count both.
+    After a crash that took it back it could be done by another shard, and who was told of both would count both: the
+    batch that is folded again finds it done, and so tells nothing of the row that it had changed. What values add to
+    units depends on other shards too, but each of them changes its variant's totals again, which tells how they are.
     """
     await connection.execute("SET LOCAL synchronous_commit = on")
 

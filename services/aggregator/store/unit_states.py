@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
-from services.aggregator.domain.attribution import Change, UnitKey, UnitState, Waiting
+from services.aggregator.domain.attribution import Change, UnitState, Waiting
 from services.aggregator.domain.kinds.by_unit import ByUnit
 from services.aggregator.domain.plan import UnitSeries, row_series
 from services.aggregator.store.arrays import numbers, texts
 from services.aggregator.store.series import SeriesIds
 from shared.clock import DAY
 from shared.postgres import Connection
+
+_first = itemgetter(0)
 
 
 class KnownSeries:
@@ -37,7 +40,8 @@ class KnownSeries:
             return
         rows = await self._connection.fetch(
             "SELECT id, organisation, experiment, metric, version, component, scale, part, "
-            "lower, upper, covariate_days, sketched, exact_up_to FROM experiment_series WHERE id = ANY($1::int[])",
+            "lower, upper, covariate_days, sketched, exact_up_to, run_length FROM experiment_series "
+            "WHERE id = ANY($1::int[])",
             missing,
         )
         found = {replace(UnitSeries(*row[1:8]), by_unit=ByUnit(*row[8:])) for row in rows}
@@ -47,12 +51,18 @@ class KnownSeries:
 
 
 async def expose(
-    connection: Connection, exposed: Mapping[UnitKey, UnitState], ids: SeriesIds, known: KnownSeries
-) -> dict[UnitKey, Change]:
+    connection: Connection, exposed: Mapping[UnitSeries, Mapping[str, UnitState]], ids: SeriesIds, known: KnownSeries
+) -> list[Change]:
     """Creates and locks the rows of exposed units. Returns what changed: most exposures repeat what is known."""
     if not exposed:
-        return {}
-    keyed = sorted(((ids.unit(s), unit, state) for (s, unit), state in exposed.items()), key=lambda k: k[:2])
+        return []
+    keyed = [
+        (series_id, unit, states[unit])
+        for series_id, states in sorted(
+            ((ids.unit(series), states) for series, states in exposed.items()), key=_first
+        )
+        for unit in sorted(states)
+    ]
     rows = await connection.fetch(
         """
         INSERT INTO experiment_units AS u (series_id, unit, variant, first_exposure, conflicted, context)
@@ -81,23 +91,26 @@ async def expose(
         numbers([k[2].conflicted for k in keyed]),
         texts([k[2].context for k in keyed]),
     )
-    keys = [(known[row[0]], row[1]) for row in rows]
-    return {
-        key: Change(key, UnitState(*row[2:6]), UnitState(*row[6:10])) for key, row in zip(keys, rows, strict=True)
-    }
+    return [
+        Change((known[series_id], unit), UnitState(v0, t0, lost0, said0), UnitState(v1, t1, lost1, said1))
+        for series_id, unit, v0, t0, lost0, said0, v1, t1, lost1, said1 in rows
+    ]
 
 
 async def lock(
-    connection: Connection, units: Collection[UnitKey], ids: SeriesIds, known: KnownSeries
-) -> dict[UnitKey, UnitState]:
-    """Creates and locks the units' rows and returns their states.
+    connection: Connection, units: Mapping[UnitSeries, Sequence[str]], ids: SeriesIds, known: KnownSeries
+) -> dict[UnitSeries, dict[str, UnitState]]:
+    """Creates and locks the rows of the units, ascending by series, and returns their states.
 
     In two statements: only a snapshot taken after the locks shows what their former holders committed.
     """
     if not units:
         return {}
-    keys = sorted((ids.unit(series), unit) for series, unit in units)
-    columns = numbers([k[0] for k in keys]), texts([k[1] for k in keys])
+    by_id = sorted(((ids.unit(series), of_series) for series, of_series in units.items()), key=_first)
+    columns = (
+        numbers([series_id for series_id, of_series in by_id for _ in of_series]),
+        texts([unit for _, of_series in by_id for unit in of_series]),
+    )
     given = "ROWS FROM (unnest($1::text::int[]), json_array_elements_text($2::text::json)) AS k (series_id, unit)"
     await connection.execute(
         f"INSERT INTO experiment_units AS u (series_id, unit) SELECT * FROM {given} "
@@ -109,7 +122,10 @@ async def lock(
         f"FROM {given} JOIN experiment_units u USING (series_id, unit)",
         *columns,
     )
-    return {(known[row[0]], row[1]): UnitState(*row[2:]) for row in rows}
+    states: dict[int, dict[str, UnitState]] = {series_id: {} for series_id, _ in by_id}
+    for series_id, unit, variant, first_exposure, conflicted, context in rows:
+        states[series_id][unit] = UnitState(variant, first_exposure, conflicted, context)
+    return {known[series_id]: found for series_id, found in states.items()}
 
 
 async def take_over(
@@ -119,24 +135,28 @@ async def take_over(
     moved = [c for c in changes if c.counts_more]
     if not moved:
         return []
-    series, units = [ids.unit(c.key[0]) for c in moved], [c.key[1] for c in moved]
+    series, units = numbers([ids.unit(c.key[0]) for c in moved]), texts([c.key[1] for c in moved])
+    given = (
+        "ROWS FROM (unnest($1::text::int[]), json_array_elements_text($2::text::json), unnest($3::text::bigint[])) "
+        "AS k (series_id, unit, time) "
+    )
     rows = await connection.fetch(
-        "DELETE FROM unit_waiting w USING unnest($1::int[], $2::text[], $3::bigint[]) AS k (series_id, unit, start) "
-        "WHERE w.exposure_series_id = k.series_id AND w.unit = k.unit AND w.time >= k.start "
+        f"DELETE FROM unit_waiting w USING {given}"
+        "WHERE w.exposure_series_id = k.series_id AND w.unit = k.unit AND w.time >= k.time "
         "RETURNING w.exposure_series_id, w.unit, w.series_id, w.time, w.value",
         series,
         units,
-        [c.after.counts_from for c in moved],
+        numbers([c.after.counts_from for c in moved]),
     )
     rows += await connection.fetch(
         "SELECT w.exposure_series_id, w.unit, w.series_id, w.time, w.value "
-        "FROM unnest($1::int[], $2::text[], $3::bigint[]) AS k (series_id, unit, first) "
+        f"FROM {given}"
         "JOIN unit_waiting w ON w.exposure_series_id = k.series_id AND w.unit = k.unit "
         "JOIN experiment_series s ON s.id = w.series_id "
-        "WHERE s.covariate_days > 0 AND w.time >= k.first - s.covariate_days * $4::bigint",
+        "WHERE s.covariate_days > 0 AND w.time >= k.time - s.covariate_days * $4::bigint",
         series,
         units,
-        [c.after.first_exposure for c in moved],
+        numbers([c.after.first_exposure for c in moved]),
         DAY,
     )
     await known.learn({row[2] for row in rows})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from services.aggregator.domain.attribution import Change, RowDelta, UnitState
+from services.aggregator.domain.attribution import AddedRows, Change
 from services.aggregator.domain.plan import UnitSeries
 from services.aggregator.domain.unit_values import UnitRows
 from services.aggregator.domain.variant_totals import Totals
@@ -28,10 +30,14 @@ _CLIPPED = """
 _MOMENTS = """
     SELECT series_id, variant, conflicted, array_agg(place),
            count(*) FILTER (WHERE n1 > 0) - count(*) FILTER (WHERE n0 > 0), sum(x1 - x0), sum(x1 * x1 - x0 * x0),
-           count(*) FILTER (WHERE m1 > 0) - count(*) FILTER (WHERE m0 > 0), sum(y1 - y0), sum(y1 * y1 - y0 * y0),
-           sum(x1 * y1 - x0 * y0)
+           {other}
     FROM ({rows}) AS c GROUP BY 1, 2, 3
 """
+_OTHER = """
+    count(*) FILTER (WHERE m1 > 0) - count(*) FILTER (WHERE m0 > 0), sum(y1 - y0), sum(y1 * y1 - y0 * y0),
+    sum(x1 * y1 - x0 * y0)
+"""
+_NO_OTHER = "0, 0, 0, 0"
 _ADDED = """
     RETURNING d.place::int AS place, v.series_id, new.variant, new.conflicted,
               old.n AS n0, old.sum AS x0, old.other_n AS m0, old.other AS y0,
@@ -41,15 +47,14 @@ _ADDED = """
 
 async def add_to_known(
     connection: Connection, rows: Sequence[UnitRows], ids: SeriesIds, known: KnownSeries, totals: Totals
-) -> list[tuple[list[str], npt.NDArray[np.int64]]]:
+) -> list[tuple[dict[str, int], npt.NDArray[np.int64]]]:
     """Adds to the rows that exist and whose unit was exposed before all of the batch's values for it.
 
-    For each of `rows`: the variants, and each unit's place among them; −1 where nothing was added.
+    For each of `rows`: numbers of variants, and the number of each unit's; −1 where nothing was added.
     """
     placed = sorted(range(len(rows)), key=lambda i: ids.unit(rows[i].series))
     ordered = [rows[i] for i in placed]
     paired = any(r.other_n.any() for r in ordered)
-    limited = any(_is_limited(r.series) for r in ordered)
     columns: list[list[int]] = [
         [series_id for r in ordered for series_id in [ids.unit(r.series)] * len(r.units)],
         np.concatenate([r.first for r in ordered]).tolist(),
@@ -71,36 +76,29 @@ async def add_to_known(
             ) WITH ORDINALITY AS d (unit, series_id, first, n, sum, {"other_n, other, " if paired else ""}place)
             WHERE v.series_id = d.series_id AND v.unit = d.unit AND v.counts_from <= d.first
             {_ADDED}
-        ) {_MOMENTS.format(rows=_CLIPPED if limited else _AS_THEY_ARE)}
+        ) {_moments({r.series for r in ordered})}
         """,
         texts([unit for r in ordered for unit in r.units]),
         *map(numbers, columns),
     )
-    variants: list[str] = sorted({row[1] for row in found})
+    variants: dict[str, int] = {}
     codes = np.full(len(columns[0]), -1, dtype=np.int64)
     for row in found:
-        codes[np.array(row[3]) - 1] = variants.index(row[1])
+        codes[np.array(row[3]) - 1] = variants.setdefault(row[1], len(variants))
         _note(row, known, totals)
     edges = np.cumsum([len(r.units) for r in ordered])[:-1]
     by_place = dict(zip(placed, np.split(codes, edges), strict=True))
-    return [(variants, by_place[i]) for i in range(len(rows))]
+    return [(dict(variants), by_place[i]) for i in range(len(rows))]
 
 
 async def add_to_rows(
-    connection: Connection,
-    deltas: Mapping[tuple[UnitSeries, str], RowDelta],
-    states: Mapping[tuple[UnitSeries, str], UnitState],
-    ids: SeriesIds,
-    known: KnownSeries,
-    totals: Totals,
+    connection: Connection, added: Sequence[AddedRows], ids: SeriesIds, known: KnownSeries, totals: Totals
 ) -> None:
-    """Adds to rows of units that are locked, and creates those that are missing."""
-    if not deltas:
+    """Adds to rows of units that are locked, and creates those that are missing. No row may be named twice."""
+    by_id = sorted(((ids.unit(rows.series), rows) for rows in added if rows.units), key=lambda pair: pair[0])
+    if not by_id:
         return
-    keyed = sorted((ids.unit(series), unit, series) for series, unit in deltas)
-    changes = [deltas[k[2], k[1]] for k in keyed]
-    found = [states[k[2], k[1]] for k in keyed]
-    rows = await connection.fetch(
+    found = await connection.fetch(
         f"""
         WITH changed AS (
             INSERT INTO unit_values AS v
@@ -117,32 +115,29 @@ async def add_to_rows(
                       coalesce(old.n, 0) AS n0, coalesce(old.sum, 0) AS x0,
                       coalesce(old.other_n, 0) AS m0, coalesce(old.other, 0) AS y0,
                       new.n AS n1, new.sum AS x1, new.other_n AS m1, new.other AS y1
-        ) {_MOMENTS.format(rows=_CLIPPED)}
+        ) {_moments({rows.series for _, rows in by_id})}
         """,
-        numbers([k[0] for k in keyed]),
-        texts([k[1] for k in keyed]),
-        texts([s.variant for s in found]),
-        numbers([s.counts_from for s in found]),
-        numbers([s.conflicted for s in found]),
-        numbers([d.n for d in changes]),
-        numbers([d.other_n for d in changes]),
-        numbers([d.sum for d in changes]),
-        numbers([d.other for d in changes]),
+        numbers([series_id for series_id, rows in by_id for _ in rows.units]),
+        texts([unit for _, rows in by_id for unit in rows.units]),
+        texts([variant for _, rows in by_id for variant in rows.variants]),
+        numbers([state.counts_from for _, rows in by_id for state in rows.states]),
+        numbers([state.conflicted for _, rows in by_id for state in rows.states]),
+        numbers([n for _, rows in by_id for n in rows.n]),
+        numbers([n for _, rows in by_id for n in rows.other_n]),
+        numbers([value for _, rows in by_id for value in rows.sum]),
+        numbers([value for _, rows in by_id for value in rows.other]),
     )
-    for row in rows:
+    for row in found:
         _note(row, known, totals)
 
 
 async def restate(
     connection: Connection, changes: Collection[Change], ids: SeriesIds, known: KnownSeries, totals: Totals
-) -> bool:
-    """Writes what exposures changed into the units' rows, and takes back what newly conflicted units gave.
-
-    Says whether there was anything to take back.
-    """
+) -> None:
+    """Writes what exposures changed into the units' rows, and takes back what newly conflicted units gave."""
     again = [c for c in changes if c.before.variant is not None]
     if not again:
-        return False
+        return
     rows = await connection.fetch(
         f"""
         WITH restated AS (
@@ -162,7 +157,7 @@ async def restate(
             SELECT series_id, variant, false AS conflicted, 0 AS place, n AS n0, sum AS x0, other_n AS m0,
                    other AS y0, 0 AS n1, 0 AS x1, 0 AS m1, 0 AS y1
             FROM restated WHERE lost
-        ) {_MOMENTS.format(rows=_CLIPPED)}
+        ) {_MOMENTS.format(rows=_CLIPPED, other=_OTHER)}
         """,
         [ids.unit(c.key[0]) for c in again],
         [c.key[1] for c in again],
@@ -173,20 +168,22 @@ async def restate(
     await known.learn({row[0] for row in rows})
     for row in rows:
         _note(row, known, totals)
-    return bool(rows)
 
 
 def count_exposed(changes: Iterable[Change], totals: Totals) -> None:
     """Exposed units by variant; a conflicted one counts as such, under the variant of its earliest exposure."""
-    for change in changes:
-        for state, sign in ((change.before, -1), (change.after, 1)):
-            if state.variant is None:
+    for _, of_series in groupby(changes, key=lambda change: id(change.key[0])):
+        found = list(of_series)
+        counts: Counter[tuple[str | None, bool]] = Counter((c.after.variant, c.after.conflicted) for c in found)
+        counts.subtract((c.before.variant, c.before.conflicted) for c in found)
+        for (variant, conflicted), n in counts.items():
+            if variant is None:
                 continue
-            delta = totals.of(change.key[0], state.variant)
-            if state.conflicted:
-                delta.conflicted += sign
+            delta = totals.of(found[0].key[0], variant)
+            if conflicted:
+                delta.conflicted += n
             else:
-                delta.units += sign
+                delta.units += n
 
 
 def _note(row: Any, known: KnownSeries, totals: Totals) -> None:
@@ -209,5 +206,8 @@ def _note(row: Any, known: KnownSeries, totals: Totals) -> None:
         other.unit_sum_squares += int(yy)
 
 
-def _is_limited(series: UnitSeries) -> bool:
-    return series.by_unit.lower is not None or series.by_unit.upper is not None
+def _moments(series: Collection[UnitSeries]) -> str:
+    """The cheapest statement that is right for rows of all of them."""
+    limited = any(s.by_unit.lower is not None or s.by_unit.upper is not None for s in series)
+    paired = any(s.component == "numerator" or s.by_unit.covariate_days for s in series)
+    return _MOMENTS.format(rows=_CLIPPED if limited else _AS_THEY_ARE, other=_OTHER if paired else _NO_OTHER)

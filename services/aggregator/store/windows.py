@@ -71,7 +71,8 @@ class _Cell:
         self.sum_squares += other.sum_squares
         self.min = _least(self.min, other.min)
         self.max = _greatest(self.max, other.max)
-        self.state = merged(self.state, other.state)
+        # What others hold is theirs: a state is merged in place.
+        self.state = deepcopy(other.state) if self.state is None else merged(self.state, other.state)
 
 
 _RollKey = tuple[int, int, int, str]
@@ -161,14 +162,17 @@ async def _add_to_rolls(connection: Connection, shard: int, minutes: Sequence[tu
     if not minutes:
         return
     cells: dict[_RollKey, _Cell] = {}
-    for series_id, minute, group, cell in minutes:
-        for width in ROLL_WIDTHS:
-            start = minute - minute % (width * SECOND)
-            key = (series_id, width, start, group)
-            if key in cells:
-                cells[key].add(cell)
+    narrower = list(minutes)
+    for width in ROLL_WIDTHS:  # each is a multiple of the one before
+        of_width: dict[tuple[int, int, str], _Cell] = {}
+        for series_id, begin, group, cell in narrower:
+            key = (series_id, begin - begin % (width * SECOND), group)
+            if key in of_width:
+                of_width[key].add(cell)
             else:
-                cells[key] = replace(cell, state=deepcopy(cell.state))
+                of_width[key] = replace(cell, state=deepcopy(cell.state))
+        cells |= {(series_id, width, start, group): cell for (series_id, start, group), cell in of_width.items()}
+        narrower = [(*key, cell) for key, cell in of_width.items()]
     keys = sorted(cells)
     await _merge_stored_states(
         connection,

@@ -41,12 +41,12 @@ def value(amount: int = 7, micros: int = 0, series: UnitSeries = REVENUE) -> Wai
 
 
 def given_to(state: UnitState, *values: Waiting) -> Given:
-    return give(values, [], {(EXPOSED, "u"): state}, {})
+    return give(values, [], {(EXPOSED, "u"): state}, [])
 
 
 def taken_over(before: UnitState, after: UnitState, *values: Waiting) -> Given:
     change = Change((EXPOSED, "u"), before, after)
-    return give([], values, {}, {change.key: change})
+    return give([], values, {}, [change])
 
 
 def exposed(micros: int = 0, variant: str = "a", *, conflicted: bool = False) -> UnitState:
@@ -56,30 +56,32 @@ def exposed(micros: int = 0, variant: str = "a", *, conflicted: bool = False) ->
 def test_the_earliest_exposure_of_a_batch_decides_whatever_their_order() -> None:
     early, late = exposure("u", "a", 1), exposure("u", "a", 9)
     for order in ([early, late], [late, early]):
-        assert earliest(order) == {(EXPOSED, "u"): UnitState("a", NOW + SECOND, False)}
+        assert earliest(order) == {EXPOSED: {"u": UnitState("a", NOW + SECOND, False)}}
 
 
 def test_of_two_variants_the_earlier_is_kept_and_the_unit_is_conflicted() -> None:
     b, a = exposure("u", "b", 1), exposure("u", "a", 9)
     for order in ([b, a], [a, b], [a, b, b], [b, a, a]):
-        assert earliest(order) == {(EXPOSED, "u"): UnitState("b", NOW + SECOND, True)}
+        assert earliest(order) == {EXPOSED: {"u": UnitState("b", NOW + SECOND, True)}}
 
 
 def test_of_two_variants_at_one_time_the_lesser_name_is_kept() -> None:
     for order in (["a", "b"], ["b", "a"]):
-        assert earliest([exposure("u", v) for v in order]) == {(EXPOSED, "u"): UnitState("a", NOW, True)}
+        assert earliest([exposure("u", v) for v in order]) == {EXPOSED: {"u": UnitState("a", NOW, True)}}
 
 
 def test_of_two_exposures_at_one_time_the_lesser_context_is_kept() -> None:
     said = [Exposure(EXPOSED, "u", "a", NOW, context) for context in ('{"net":"wifi"}', '{"net":"4g"}')]
     for order in (said, said[::-1]):
-        assert earliest(order) == {(EXPOSED, "u"): UnitState("a", NOW, False, '{"net":"4g"}')}
+        assert earliest(order) == {EXPOSED: {"u": UnitState("a", NOW, False, '{"net":"4g"}')}}
 
 
 def test_units_and_experiments_are_kept_apart() -> None:
-    elsewhere = Exposure(exposure_series("acme", "y"), "u", "b", NOW)
-    assert len(earliest([exposure("u", "a"), exposure("v", "b"), elsewhere])) == 3
-    assert not any(s.conflicted for s in earliest([exposure("u", "a"), exposure("v", "b"), elsewhere]).values())
+    other = exposure_series("acme", "y")
+    first, second = exposure("u", "a"), exposure("v", "b")
+    a, b = UnitState("a", NOW, False), UnitState("b", NOW, False)
+    for order in ([first, second, Exposure(other, "u", "b", NOW)], [first, Exposure(other, "u", "b", NOW), second]):
+        assert earliest(order) == {EXPOSED: {"u": a, "v": b}, other: {"u": b}}
 
 
 def test_a_unit_counts_from_its_exposure_on_with_the_tolerance_of_clocks() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.aggregator.domain.batch import GRACE, NO_WATERMARK, judge, read_batch
-from services.aggregator.domain.event import Unreadable
-from services.aggregator.domain.seen import SeenIds
+from services.aggregator.domain.event import AT_ONCE, MAX_AHEAD, Unreadable
+from services.aggregator.domain.seen import SeenIds, digest
 from shared.clock import HOUR, MINUTE, SECOND
 from tests.unit.aggregator.builders import NOW, distinct, event, judged, record
 
@@ -22,6 +24,31 @@ def test_a_batch_spans_its_records_and_keeps_those_that_hold_events() -> None:
         (8, Unreadable.SCHEMA),
     ]
     assert batch.last.offset == 8
+
+
+def test_a_batch_of_many_records_is_as_its_records_one_by_one() -> None:
+    contents: list[dict[str, Any] | bytes | None] = [
+        event(event_id=f"e{i}", organisation="other" if i % 600 > 590 else "acme", time=NOW + i)
+        for i in range(3 * AT_ONCE)
+    ]
+    contents[0] = contents[AT_ONCE] = contents[3 * AT_ONCE - 1] = b"junk"
+    contents[AT_ONCE + 1] = event(time=NOW + MAX_AHEAD + 1)
+    contents[2 * AT_ONCE] = event(event_id="two\nlines")
+    records = [record(7 + i, content) for i, content in enumerate(contents)]
+    batch, alone = read_batch(records), [read_batch([one]) for one in records]
+    assert batch.events == [found for one in alone for found in one.events]
+    assert batch.rejected == [rejected for one in alone for rejected in one.rejected]
+    assert len(batch.rejected) == 4
+    assert batch.organisations == {"acme", "other"}
+    for name in ("offsets", "times", "broker_times", "digests"):
+        assert getattr(batch, name).tolist() == [row for one in alone for row in getattr(one, name).tolist()]
+
+
+@pytest.mark.parametrize("names", [("acme", "e1"), ("acme", "a\nb"), ("ac\nme", "ü"), ("acme", "\x00")])
+def test_an_id_has_the_same_digest_however_many_stand_beside_it(names: tuple[str, str]) -> None:
+    organisation, event_id = names
+    batch = read_batch([record(i, event(organisation=organisation, event_id=event_id)) for i in range(3)])
+    assert batch.digests.tobytes() == digest(organisation, event_id) * 3
 
 
 def test_a_batch_of_junk_leaves_the_watermark_where_it_was() -> None:

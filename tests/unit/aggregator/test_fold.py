@@ -6,12 +6,14 @@ import json
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.aggregator.domain.deltas import Deltas, SeriesCounters, WindowDelta
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.plan import Plan, exposure_series, result_series
 from services.aggregator.domain.states import Histogram
+from services.aggregator.domain.sums import squares_of, sums_of
 from shared.clock import MINUTE, SECOND
 from tests.unit.aggregator.builders import (
     NOW,
@@ -60,11 +62,12 @@ def test_values_are_added_exactly() -> None:
     assert sum(window.state.counts.values()) == 4
 
 
-def test_squares_of_ten_thousand_of_the_largest_values_do_not_overflow() -> None:
-    plan = plan_of(definition(type="value", value="properties.v", scale=0))
-    (window,) = deltas_of([event(properties={"v": -(10**17)})] * 10_000, plan).windows
-    assert window.sum == -(10**21)
-    assert window.sum_squares == 10**38
+@pytest.mark.parametrize("n", [1, 1 << 15, (1 << 15) + 1])
+def test_squares_of_many_of_the_largest_values_do_not_overflow(n: int) -> None:
+    for value in (10**17, -(10**17), (1 << 48) - 1):  # the last one is all ones in both limbs
+        values = np.full(n, value, dtype=np.int64)
+        assert sums_of(values, np.zeros(1, dtype=np.int64)) == [n * value]
+        assert squares_of(values, np.zeros(1, dtype=np.int64)) == [n * value**2]
 
 
 def test_nothing_cancels_over_a_hundred_batches() -> None:

@@ -41,6 +41,14 @@ def test_no_batch_has_more_than_the_allowed_bytes() -> None:
     assert lengths(fetched(half, half + 1)) == [1, 1]
 
 
+def test_what_kafka_keeps_together_stays_together_where_it_can() -> None:
+    third = MAX_RECORDS // 3
+    parts = [fetched(*[1] * third, first=i * third) for i in range(4)]
+    assert lengths(*parts) == [3 * third, third]
+    assert cut(parts[0])[0] is parts[0]
+    assert lengths(parts[0], fetched(*[1] * MAX_RECORDS, first=third)) == [third, MAX_RECORDS]
+
+
 def test_a_record_larger_than_a_batch_is_one_of_its_own() -> None:
     assert lengths(fetched(1, MAX_BYTES + 1, 1)) == [1, 1, 1]
 

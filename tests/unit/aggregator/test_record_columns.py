@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -54,6 +56,20 @@ def test_with_log_append_time_all_records_of_a_batch_have_the_time_of_their_arri
 
 def test_what_lies_below_the_wanted_offset_gives_nothing() -> None:
     assert [*unpacked(fetched(kafka_batch(5, b"a", b"b"), 7))] == []
+
+
+def test_what_was_unpacked_is_freed_without_a_collection_of_garbage() -> None:
+    found = fetched(kafka_batch(5, b"a", b"b"), 5)
+    held = weakref.ref(found)
+    gc.collect()
+    gc.disable()
+    try:
+        records = [*unpacked(found)]
+        del found
+        assert held() is None
+    finally:
+        gc.enable()
+    assert len(records) == 1
 
 
 def test_bytes_that_changed_on_their_way_are_refused() -> None:

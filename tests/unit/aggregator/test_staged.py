@@ -30,7 +30,7 @@ STAGES = [{"name": name, "event": name} for name in ("one", "two", "three")]
 TRACK: FunnelTrack = kind_of(**SPEC, stages=STAGES).track
 SERIES = WindowSeries("acme", "m", 1, "stage", 6)
 KEY = (SERIES, "")
-NAMES = ("c", "a", "b", "d")
+NAMES = ("a", "b", "c", "d")
 WRITER = 7
 
 events = st.lists(
@@ -112,7 +112,7 @@ def test_a_unit_with_more_moments_than_a_row_holds_is_left_to_be_read() -> None:
     facts: Facts = ((), tuple((at(second),) for second in range(1, 10)), ())
     row = remembered(facts, [EVER] * 3, WRITER)
     assert row.row[3] == UNKNOWN
-    units.learn([(KEY, {"c": row})])
+    units.learn([(KEY, {"b": row})])
     assert stand(news_of([(0, 2, 5, "x"), (1, 2, 5, "x")], units)).open.tolist() == [False, True]
 
 

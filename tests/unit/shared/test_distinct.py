@@ -26,6 +26,13 @@ def test_half_a_surrogate_pair_is_a_value_like_any_other() -> None:
     assert Distinct.of(hashes_of(["\ud800", "\ud801", "\ud800"]), 10).estimate() == 2
 
 
+def test_a_line_break_is_a_letter_like_any_other() -> None:
+    texts = ["a\nb", "", "\n", "a", "b"]
+    assert hashes_of(texts).tolist() == [hash_ for text in texts for hash_ in hashes_of([text]).tolist()]
+    assert Distinct.of(hashes_of(texts), 10).estimate() == 5
+    assert len(hashes_of([])) == 0
+
+
 def test_one_more_than_the_bound_is_an_estimate_that_says_so() -> None:
     exact, more = Distinct.of(random_hashes(100, 1), 100), Distinct.of(random_hashes(101, 1), 100)
     assert (exact.estimate(), exact.error) == (100, 0.0)
