@@ -17,6 +17,7 @@ from services.aggregator.domain.metrics import Definition
 from services.aggregator.examples import COUNTED, READINGS, answers
 from services.aggregator.experiment_api import variant_items
 from services.aggregator.experiment_queries import ExperimentQueries
+from services.aggregator.known_experiments import KnownExperiments
 from services.aggregator.queries import TOTAL, Queries
 from services.aggregator.readings import has_windows, read_items, span_of, with_closed
 from services.aggregator.recent_events import RecentEvents
@@ -42,7 +43,12 @@ def needed_scope(method: str, path: str) -> Scope | None:
 
 
 def new_routes(
-    definitions: Definitions, queries: Queries, by_variant: ExperimentQueries, recent: RecentEvents, clock: Clock
+    definitions: Definitions,
+    queries: Queries,
+    by_variant: ExperimentQueries,
+    experiments: KnownExperiments,
+    recent: RecentEvents,
+    clock: Clock,
 ) -> FastAPI:
     api = new_api("Tidegate aggregator", "aggregator", "Windowed metrics, recent events and the dashboard's numbers.")
 
@@ -79,8 +85,10 @@ def new_routes(
 
         With `experiment` it is the metric by variant, of all time: `count` to `variance` are over events and include
         units seen in two variants, what begins with `unit_` is over units and leaves them out; so does a ratio's
-        `ratio`. `segment` cuts that by one of the experiment's segments. Journeys and funnels give one item a variant
-        and state, their `part`.
+        `ratio`. A streak has one item a variant and `group`, with `streak`. `segment` cuts that by one of the
+        experiment's segments. Journeys and funnels give one item a variant and state, their `part`, then one a
+        variant and reading, with `aggregation_type`; all leave out units seen in two variants. `metric_value` is null
+        also where units were counted by a release that did not keep it.
         """
         if experiment is not None:
             if start is not None or end is not None:
@@ -95,6 +103,7 @@ def new_routes(
                 time_window=time_window,
                 aggregation=aggregation_type,
                 segment=segment,
+                known=experiments.get(asker.organisation, experiment),
             )
         if segment is not None:
             raise Problem(422, "experiment_missing", "segment needs an experiment")
@@ -210,14 +219,15 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         tail = Tail(settings.kafka, topics.EVENTS.name)
         replica = Replica(settings.kafka, topics.KEYS, keys.learn, clock=clock)
         definitions, queries = Definitions(pool, publisher), Queries(pool)
-        routes = new_routes(definitions, queries, ExperimentQueries(pool), RecentEvents(tail, queries), clock)
+        experiments, recent = KnownExperiments(settings.kafka, clock), RecentEvents(tail, queries)
+        routes = new_routes(definitions, queries, ExperimentQueries(pool), experiments, recent, clock)
         routes.include_router(backfill_routes(definitions, pool))
 
         app = service_app(
             routes,
             keys=keys,
             needed=needed_scope,
-            ready=lambda: waiting_for[0] if waiting_for else replica.waiting_for(),
+            ready=lambda: waiting_for[0] if waiting_for else replica.waiting_for() or experiments.waiting_for(),
             registry=registry,
         )
         server = Server(app, host=settings.host, port=settings.port)
@@ -227,6 +237,8 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(publisher.stop)
         await replica.start()
         stack.push_async_callback(replica.stop)
+        await experiments.start()
+        stack.push_async_callback(experiments.stop)
         await tail.start()
         stack.push_async_callback(tail.stop)
         await definitions.restore(settings.kafka)

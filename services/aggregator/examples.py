@@ -192,6 +192,26 @@ READINGS: Mapping[str, Mapping[str, Any]] = {
             }
         ],
     },
+    "reading": {
+        "summary": "A funnel's conversion by variant, with `experiment`",
+        "value": [
+            {
+                "metric_name": "import_funnel",
+                "time_window": "total",
+                "window_start": None,
+                "window_end": None,
+                "experiment": "import-mode",
+                "variant": "background",
+                "segment": None,
+                "part": None,
+                "aggregation_type": "conversion:uploaded",
+                "metric_value": 0.75,
+                "count": 512,
+                "includes_conflicted": False,
+                "conflicted": 0,
+            }
+        ],
+    },
 }
 
 _TOTALS = {"counted": 8, "late": 0, "duplicates": 1, "invalid": 0, "overflow": 0, "amended": 0}

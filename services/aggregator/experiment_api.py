@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from fractions import Fraction
 from typing import Any
+
+import msgspec
 
 from services.aggregator.domain.kinds.funnel import Funnel
 from services.aggregator.domain.kinds.journey import Journey
 from services.aggregator.domain.kinds.kind import aggregate, percentile_of
+from services.aggregator.domain.kinds.streak import Streak
 from services.aggregator.domain.kinds.unique import Unique
 from services.aggregator.domain.metrics import Definition
 from services.aggregator.domain.paths import parse_path
-from services.aggregator.domain.states import DistinctSet
-from services.aggregator.experiment_queries import ExperimentQueries, StateTotals, VariantTotals
+from services.aggregator.domain.states import DistinctSet, LatestRun
+from services.aggregator.experiment_queries import ExperimentQueries, VariantTotals
 from services.aggregator.queries import TOTAL
+from services.aggregator.unit_items import unit_items
 from shared.definition_error import DefinitionError
 from shared.http import Problem
+from shared.messages import Experiment
 
 AGGREGATIONS = ("count", "sum", "avg", "min", "max")
+_AMOUNTS = ("sum", "mean", "variance", "unit_sum", "unit_mean", "unit_variance")
+"""What events that have no amount do not add up to."""
 
 
 async def variant_items(
@@ -31,21 +37,32 @@ async def variant_items(
     time_window: str | None,
     aggregation: str | None,
     segment: str | None,
+    known: Experiment | None = None,
 ) -> list[dict[str, Any]]:
-    """Raises Problem where there is nothing to show, or nothing of that kind."""
+    """Raises Problem where there is nothing to show, or nothing of that kind.
+
+    `known`: the experiment's definition, if we have it.
+    """
     if metric is None:
         raise Problem(422, "metric_missing", "experiment needs a metric_name")
     if time_window not in (None, TOTAL):
         raise Problem(422, "window_unknown", f"an experiment's totals are of all time: time_window is {TOTAL}")
     if segment is not None:
-        _check_path(segment)
+        _check_segment(segment, experiment, None if known is None else known.segments)
     if definition is not None and isinstance(definition.kind, Journey | Funnel):
-        if aggregation is not None:
-            raise Problem(422, "aggregation_unknown", "by variant it is its units by state: no aggregation")
-        states = await queries.states(organisation, experiment, metric, definition.version, segment)
-        if not states:
+        items = await unit_items(
+            queries.units,
+            organisation,
+            experiment,
+            definition,
+            definition.kind,
+            aggregation=aggregation,
+            segment=segment,
+            until=None if known is None else known.ended_at,
+        )
+        if not items:
             raise _nothing(metric, experiment)
-        return _state_items(states, experiment, metric, definition.kind.scale, segment)
+        return items
     if aggregation is not None:
         _check_aggregation(aggregation, definition)
     if segment is None:
@@ -54,7 +71,7 @@ async def variant_items(
         found = await queries.segments(organisation, experiment, metric, segment)
     if not found:
         raise _nothing(metric, experiment)
-    return [_item(totals, experiment, metric, aggregation, segment) for totals in found]
+    return [_item(totals, experiment, metric, definition, aggregation, segment) for totals in found]
 
 
 def _nothing(metric: str, experiment: str) -> Problem:
@@ -63,7 +80,7 @@ def _nothing(metric: str, experiment: str) -> Problem:
 
 
 def _check_aggregation(aggregation: str, definition: Definition | None) -> None:
-    if definition is not None and isinstance(definition.kind, Unique):
+    if definition is not None and isinstance(definition.kind, Unique | Streak):
         if not definition.kind.can_read(aggregation):
             raise Problem(422, "aggregation_unknown", f"it has {', '.join(definition.kind.readable)}")
     elif percentile_of(aggregation) is not None:
@@ -74,15 +91,23 @@ def _check_aggregation(aggregation: str, definition: Definition | None) -> None:
         raise Problem(422, "aggregation_unknown", f"by variant there are {', '.join(AGGREGATIONS)} and percentiles")
 
 
-def _check_path(segment: str) -> None:
+def _check_segment(segment: str, experiment: str, listed: tuple[str, ...] | None) -> None:
     try:
         parse_path(segment, "segment")
     except DefinitionError as error:
         raise Problem(422, "segment_invalid", str(error)) from None
+    if listed is not None and segment not in listed:
+        hint = f"it has {', '.join(listed)}" if listed else "an experiment lists them before it starts"
+        raise Problem(422, "segment_unknown", f"{experiment} has no segment {segment!r}; {hint}")
 
 
 def _item(
-    t: VariantTotals, experiment: str, metric: str, aggregation: str | None, segment: str | None
+    t: VariantTotals,
+    experiment: str,
+    metric: str,
+    definition: Definition | None,
+    aggregation: str | None,
+    segment: str | None,
 ) -> dict[str, Any]:
     """`count` to `variance` are over events, what begins with `unit_` over units' sums; so is a `ratio`."""
     one, m = 10**t.scale, t.moments
@@ -116,6 +141,15 @@ def _item(
     if isinstance(state, DistinctSet):
         item["unique"] = state.values.estimate()
         item["error"] = state.values.error
+    if t.component == "streak":
+        item |= {
+            **dict.fromkeys(_AMOUNTS),
+            "streak": len(state.run.failures) if isinstance(state, LatestRun) else None,
+        }
+        names = () if definition is None or definition.version != t.version else definition.group_by
+        values: list[str | None] = msgspec.json.decode(t.part) if t.part else []
+        if len(names) == len(values):
+            item |= {"part": None, "group": {str(path): v for path, v in zip(names, values, strict=True)}}
     if t.component == "numerator":
         item["ratio"] = _quotient(m.sum, m.other_sum)
     if m.other_sum or m.other_sum_squares:
@@ -128,38 +162,9 @@ def _item(
         }
     if aggregation is not None:
         item["aggregation_type"] = aggregation
-        own = aggregation == "unique"
-        item["metric_value"] = item.get("unique") if own else aggregate(t.events, aggregation, t.scale)
+        own = aggregation in ("unique", "streak")
+        item["metric_value"] = item.get(aggregation) if own else aggregate(t.events, aggregation, t.scale)
     return item
-
-
-def _state_items(
-    states: list[StateTotals], experiment: str, metric: str, scale: int, segment: str | None
-) -> list[dict[str, Any]]:
-    """One a variant and state; `share` is of the variant's units, `mean` and `variance` are of durations."""
-    one = 10**scale
-    whole = Counter[tuple[str, str | None]]()
-    for s in states:
-        whole[s.variant, s.segment] += s.n
-    return [
-        {
-            "metric_name": metric,
-            "time_window": TOTAL,
-            "window_start": None,
-            "window_end": None,
-            "experiment": experiment,
-            "variant": s.variant,
-            "part": s.state,
-            "segment": None if segment is None else {segment: s.segment},
-            "count": s.n,
-            "share": _quotient(s.n, whole[s.variant, s.segment]),
-            "mean": _quotient(s.duration, s.timed * one),
-            "variance": _spread(s.timed, s.duration, s.duration, s.duration_squares, one),
-            "includes_conflicted": False,
-            "conflicted": s.conflicted,
-        }
-        for s in states
-    ]
 
 
 def _quotient(numerator: int, denominator: int) -> float | None:

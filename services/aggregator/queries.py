@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from services.aggregator.domain.kinds.kind import LED, UNCOUNTED, Cell, Part
-from services.aggregator.domain.kinds.streak import Run, Streak, joined
+from services.aggregator.domain.kinds.streak import Streak
 from services.aggregator.domain.metrics import Definition
+from services.aggregator.domain.runs import Run, joined
 from services.aggregator.domain.trailing import cover
 from shared.clock import from_datetime, to_datetime
 from shared.postgres import Pool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,10 @@ from shared.clock import MINUTE, SECOND, from_datetime, to_datetime
 from shared.http import Problem
 
 _EARLIEST = EARLIEST // SECOND
+_AHEAD = timedelta(days=2)
+"""Clocks may be early."""
+_FURTHER = 8
+"""Where windows are few, each look goes so many times further back than the one before."""
 _Group = tuple[str | None, ...]
 
 
@@ -53,7 +57,7 @@ def span_of(now: int, width: str, start: datetime | None, end: datetime | None, 
     """
     if width not in (TOTAL, *WIDTHS):
         return _trailing(now, width, start, end, limit)
-    until = _utc(end) if end else to_datetime(now) + timedelta(days=2)
+    until = _utc(end) if end else to_datetime(now) + _AHEAD
     if start is not None:
         return Span(width, max(_utc(start), to_datetime(EARLIEST)), until, limit)
     if width == TOTAL:
@@ -90,7 +94,7 @@ async def read_items(
     queries: Queries, definition: Definition, span: Span, aggregation: str | None
 ) -> list[dict[str, Any]]:
     """The metric's windows, newest first. Raises Problem for an aggregation that it has not."""
-    wanted, kind = _wanted(definition, aggregation), definition.kind
+    wanted, kind = wanted_of(definition, aggregation), definition.kind
     if isinstance(kind, Streak):
         return [
             item
@@ -98,8 +102,8 @@ async def read_items(
             for item in _items(definition, TOTAL, None, None, group, kind.read(run, wanted))
         ]
     compares = isinstance(kind, Breakdown) and "trend" in wanted and span.length is not None
-    windows = await _read(queries, definition, span)
-    earlier = await _earlier(queries, definition, span, windows) if compares else {}
+    windows, begin = await _read(queries, definition, span)
+    earlier = await _earlier(queries, definition, replace(span, begin=begin), windows) if compares else {}
     items: list[dict[str, Any]] = []
     starts: set[datetime | None] = set()
     for window in windows:
@@ -115,10 +119,19 @@ async def read_items(
     return items
 
 
-async def _read(queries: Queries, definition: Definition, span: Span) -> list[Window]:
+async def _read(queries: Queries, definition: Definition, span: Span) -> tuple[list[Window], datetime]:
+    """Windows, newest first, and from when on they are all there: little more is read than the limit shows."""
     if span.trailing:
-        return await queries.trailing(definition, span.begin, span.until)
-    return await queries.windows(definition, span.width, span.begin, span.until)
+        return await queries.trailing(definition, span.begin, span.until), span.begin
+    if span.length is None:
+        return await queries.windows(definition, span.width, span.begin, span.until), span.begin
+    windows: list[Window] = []
+    begin, stretch = span.until, span.length * span.limit + _AHEAD
+    while begin > span.begin and len({window.start for window in windows}) < span.limit:
+        end, begin = begin, span.begin if begin - span.begin <= stretch else begin - stretch
+        windows += await queries.windows(definition, span.width, begin, end)
+        stretch *= _FURTHER
+    return windows, max(begin, span.begin)
 
 
 async def _earlier(
@@ -126,8 +139,8 @@ async def _earlier(
 ) -> Mapping[tuple[datetime | None, _Group], Mapping[Part, Cell]]:
     """What preceding windows hold: of most of them it is there already."""
     assert span.length is not None
-    before = Span(span.width, span.begin - span.length, span.begin, span.limit)
-    return {(w.start, w.group): w.cells for w in (*windows, *await _read(queries, definition, before))}
+    before, _ = await _read(queries, definition, replace(span, begin=span.begin - span.length, until=span.begin))
+    return {(w.start, w.group): w.cells for w in (*windows, *before)}
 
 
 def _place_before(window: Window, span: Span) -> tuple[datetime | None, _Group]:
@@ -177,7 +190,8 @@ def has_windows(definition: Definition, width: str | None) -> bool:
     return not isinstance(definition.kind, Streak) or width in (None, TOTAL)
 
 
-def _wanted(definition: Definition, aggregation: str | None) -> tuple[str, ...]:
+def wanted_of(definition: Definition, aggregation: str | None) -> tuple[str, ...]:
+    """The aggregation, or what a reading holds unless one is asked for. Raises Problem if the metric has it not."""
     kind = definition.kind
     if aggregation is None:
         return kind.aggregations

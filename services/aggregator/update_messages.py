@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from services.aggregator.domain.states import LatestRun, decode
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.streaks import StreakState
@@ -56,7 +57,10 @@ def streak_update(state: StreakState, shard: ShardRow, now: int) -> MetricUpdate
 
 
 def totals_update(state: TotalsState, shard: ShardRow, now: int) -> MetricUpdate:
+    """Of streaks the run stands where those of metrics have it."""
     s: UnitSeries = state.series
+    kept = decode(state.sketch) if s.component == "streak" else None
+    run = kept.run if isinstance(kept, LatestRun) else None
     return MetricUpdate(
         organisation=s.organisation,
         subject_kind="experiment",
@@ -82,7 +86,9 @@ def totals_update(state: TotalsState, shard: ShardRow, now: int) -> MetricUpdate
         other_sum=str(state.other_sum),
         other_sum_squares=str(state.other_sum_squares),
         cross_sum=str(state.cross_sum),
-        sketch=state.sketch,
+        sketch=state.sketch if run is None else b"",
+        latest_success=0 if run is None else run.latest_success,
+        failures=() if run is None else run.failures,
     )
 
 

@@ -27,15 +27,23 @@ async def define_metrics(kafka: str, organisation: str, specs: dict[str, dict[st
     await publisher.stop()
 
 
-async def define_experiment(kafka: str, organisation: str, key: str, metrics: tuple[str, ...]) -> None:
+async def define_experiment(
+    kafka: str,
+    organisation: str,
+    key: str,
+    metrics: tuple[str, ...],
+    segments: tuple[str, ...] = (),
+    ended_at: int | None = None,
+) -> None:
+    """Once it has ended, its second version."""
     half = 500_000
     experiment = Experiment(
         organisation=organisation,
         id=1,
         key=key,
         name=key,
-        version=1,
-        status="running",
+        version=1 if ended_at is None else 2,
+        status="running" if ended_at is None else "completed",
         unit="user",
         salt=key,
         variants=(
@@ -43,7 +51,9 @@ async def define_experiment(kafka: str, organisation: str, key: str, metrics: tu
             Variant(id=2, name="treatment", type="treatment", buckets=half),
         ),
         metrics=metrics,
+        segments=segments,
         started_at=system_clock(),
+        ended_at=ended_at,
     )
     publisher = Publisher(kafka)
     await publisher.start()

@@ -420,7 +420,7 @@ async def test_no_query_is_answered_with_a_fault_of_ours(api: Api, query: dict[s
         ({"experiment": "x", "metric_name": "revenue", "segment": "net"}, 422, "segment_invalid"),
         ({"experiment": "x", "metric_name": "revenue", "from": "2026-01-01T00:00:00Z"}, 422, "window_unknown"),
         ({"experiment": "x", "metric_name": "imports", "time_window": "1h"}, 422, "window_unknown"),
-        ({"experiment": "x", "metric_name": "imports", "aggregation_type": "abandoned"}, 422, "aggregation_unknown"),
+        ({"experiment": "x", "metric_name": "imports", "aggregation_type": "p50"}, 422, "aggregation_unknown"),
         ({"experiment": "x", "metric_name": "imports"}, 404, "experiment_metric_not_found"),
         ({"experiment": "x", "metric_name": "revenue"}, 404, "experiment_metric_not_found"),
         ({"experiment": "x"}, 422, "metric_missing"),

@@ -21,7 +21,9 @@ from services.aggregator.domain.batch import Record, judge, read_batch
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.metrics import Definition, parse_definition
 from services.aggregator.domain.plan import Plan, make_plan
+from services.aggregator.domain.runs import Run
 from services.aggregator.domain.seen import SeenIds
+from services.aggregator.domain.states import LatestRun, decode, merged
 from services.aggregator.experiment_api import variant_items
 from services.aggregator.experiment_queries import ExperimentQueries
 from services.aggregator.store.series import SeriesIds
@@ -46,6 +48,13 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "c": {"type": "value", "event": "buy", "value": "properties.v", "winsorise": {"upper": 3}, "covariate_days": 2},
     "r": {"type": "ratio", "numerator": {"event": "buy", "value": "properties.v"}, "denominator": {"event": "click"}},
+    "k": {
+        "type": "streak",
+        "event": ["buy", "click"],
+        "failure": {"path": "properties.v", "op": "lt", "value": 2},
+        "success": {"path": "event_type", "value": "buy"},
+        "length": 3,
+    },
 }
 SEGMENTS = ("context.net", "properties.tier")
 ARMS = ["control", "treatment"]
@@ -250,6 +259,9 @@ def check_events(totals: Sequence[Any], expected: UnitOutcome) -> None:
     for at, shards in found.items():
         given_there = values[at]
         assert sum(t["observations"] for t in shards) == len(given_there)
+        if at[1] == "k":
+            check_streak([t["state"] for t in shards], given_there)
+            continue
         assert sum(t["sum"] for t in shards) == sum(given_there)
         assert sum(t["sum_squares"] for t in shards) == sum(v * v for v in given_there)
         assert min(t["min"] for t in shards) == min(given_there)
@@ -259,6 +271,16 @@ def check_events(totals: Sequence[Any], expected: UnitOutcome) -> None:
             sketch.merge(counts, sketch.decode(t["state"]))
         sketched = at[1] == "v"
         assert counts == (Counter(sketch.buckets_of(np.array(given_there)).tolist()) if sketched else {})
+
+
+def check_streak(states: Sequence[bytes], endings: Sequence[int]) -> None:
+    success = max((e // 4 for e in endings if e % 4 == 1), default=0)
+    failures = sorted(e // 4 for e in endings if e % 4 == 0 and e // 4 > success)
+    found = None
+    for raw in states:
+        found = merged(found, decode(raw))
+    assert isinstance(found, LatestRun)
+    assert found.run == Run(success, tuple(failures[-3:]))
 
 
 bounded = settings(
@@ -293,13 +315,17 @@ async def shown(
     pool: Pool, organisation: str, metric: str, definition: Definition | None = None, **asked: str
 ) -> dict[tuple[str, ...], dict[str, Any]]:
     """What the API answers, by variant, then segment or part or component where there is one."""
-    wanted: dict[str, str | None] = {"time_window": None, "aggregation": None, "segment": None, **asked}
+    wanted: dict[str, Any] = {"time_window": None, "aggregation": None, "segment": None, **asked}
     items = await variant_items(ExperimentQueries(pool), organisation, "x", metric, definition, **wanted)
     found = {}
     for item in items:
         segment = "" if item["segment"] is None else str(next(iter(item["segment"].values())))
-        name = item.get("part") or (item["component"] if item["component"] != "value" else "")
-        found[tuple(n for n in (item["variant"], segment, name) if n)] = item
+        component = item.get("component", "value")
+        name = item["part"] or (component if component != "value" else "")
+        reading = "" if asked.get("aggregation") or "aggregation_type" not in item else "its"
+        found[
+            tuple(n for n in (item["variant"], segment, name, reading, reading and item["aggregation_type"]) if n)
+        ] = item
     return found
 
 
@@ -392,9 +418,17 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
     assert [i["metric_value"] for i in asked.values()] == [4]
     cut = await shown(pool, case.organisation, "d", unique, aggregation="unique", segment="context.net")
     assert {i["metric_value"] for i in cut.values()} == {None}
+    streaks = await shown(pool, case.organisation, "k")
+    assert [(i["streak"], i["count"], i["group"]) for i in streaks.values()] == [(0, 6, {})]
+    elsewhere = await pool.fetch(
+        "SELECT DISTINCT metric FROM v1_experiment_totals WHERE organisation = $1", case.organisation
+    )
+    assert {m for (m,) in elsewhere} >= {"v", "n", "d"}
+    assert "k" not in {m for (m,) in elsewhere}, "a run of failures has no mean"
     with pytest.raises(Problem, match="histogram"):
         await shown(pool, case.organisation, "c", definitions[2], aggregation="p50")
-    states = await shown(pool, case.organisation, "j", journey)
+    both = await shown(pool, case.organisation, "j", journey)
+    states = {key: item for key, item in both.items() if "aggregation_type" not in item}
     assert {key: (i["count"], i["share"], i["mean"], i["conflicted"]) for key, i in states.items()} == {
         ("control", "completed"): (1, 0.5, 2_000, 0),
         ("control", "in_progress"): (1, 0.5, None, 1),
@@ -406,6 +440,86 @@ async def test_a_metric_is_shown_by_variant_and_segment_whatever_its_type(pool: 
         await shown(pool, case.organisation, "unknown")
     with pytest.raises(Problem, match="nothing is counted"):
         await shown(pool, "another organisation", "j", journey)
+
+
+async def test_failures_in_a_row_are_told_by_variant_and_group_whatever_order_events_come_in(pool: Pool) -> None:
+    organisation = Case().organisation
+    spec = {
+        "type": "streak",
+        "event": "import",
+        "failure": {"path": "properties.status", "value": "failed"},
+        "group_by": ["properties.source", "context.net"],
+    }
+    metric = parse_definition(organisation, "k", 1, spec)
+    everything = experiment("x", organisation=organisation, metrics=("k",), segments=SEGMENTS)
+    plan = make_plan([metric], [everything])
+
+    def did(user: str, second: int, status: str, source: str = "csv", **properties: Any) -> dict[str, Any]:
+        kind = "import" if status else "experiment_exposure"
+        return event(
+            organisation=organisation,
+            event_type=kind,
+            user_id=user,
+            time=NOW + second * SECOND,
+            context={"net": "4g"},
+            properties={"status": status, "source": source, **properties},
+        )
+
+    def exposed(user: str, variant: str) -> dict[str, Any]:
+        return did(user, 0, "", experiment="x", variant=variant)
+
+    told = [
+        did("a", 1, "failed"),
+        did("a", 3, "failed"),
+        did("a", -9, "failed"),
+        did("b", 2, "success"),
+        did("c", 4, "success"),
+        did("c", 5, "failed", "x" * 200),
+        did("c", 6, "failed", "\U00020000" * 200),
+        did("nobody", 8, "success"),
+        *(exposed(user, variant) for user, variant in (("a", "control"), ("b", "control"), ("c", "treatment"))),
+        did("b", 5, "failed"),
+        did("c", 5, "failed", "sql"),
+        did("c", 4, "failed", "api"),
+    ]
+    records = [record(i, {**one, "event_id": f"e{i}"}, NOW + 9 * SECOND) for i, one in enumerate(told)]
+    shards = [await Shard.start(pool, i, plan) for i in range(2)]
+    for place, one in enumerate(records):
+        shard = shards[place % 2]
+        await shard.fold([Record(shard.row.next_offset, one.broker_time, one.value)])
+
+    async def read(**asked: str | None) -> list[dict[str, Any]]:
+        wanted: dict[str, Any] = {"time_window": None, "aggregation": None, "segment": None, **asked}
+        return await variant_items(ExperimentQueries(pool), organisation, "x", "k", metric, **wanted)
+
+    items = await read(aggregation="streak")
+    found = {
+        (i["variant"], i["group"]["properties.source"]): (i["metric_value"], i["streak"], i["count"], i["units"])
+        for i in items
+    }
+    assert found == {
+        ("control", "csv"): (2, 2, 4, 2),
+        ("treatment", "csv"): (0, 0, 1, 1),
+        ("treatment", "api"): (1, 1, 1, 1),
+        ("treatment", "other"): (1, 1, 1, 1),
+        ("treatment", "sql"): (1, 1, 1, 1),
+        ("treatment", "x" * 200): (1, 1, 1, 1),
+    }
+    assert {(i["part"], i["sum"], i["unit_mean"], i["includes_conflicted"]) for i in items} == {
+        (None, None, None, True)
+    }
+    by_net = await read(segment="context.net")
+    assert {(i["streak"], i["count"]) for i in by_net if i["group"]["properties.source"] == "csv"} == {
+        (None, 4),
+        (None, 1),
+    }
+    with pytest.raises(Problem, match="streak, count"):
+        await read(aggregation="sum")
+    newer = parse_definition(organisation, "k", 2, {**spec, "group_by": ["event_type"]})
+    older = await variant_items(
+        ExperimentQueries(pool), organisation, "x", "k", newer, time_window=None, aggregation=None, segment=None
+    )
+    assert '["csv","4g"]' in {i["part"] for i in older}, "what its paths were then is not known any more"
 
 
 async def test_a_visitors_journeys_are_cut_by_the_visitors_variant(pool: Pool) -> None:
@@ -432,7 +546,7 @@ async def test_a_visitors_journeys_are_cut_by_the_visitors_variant(pool: Pool) -
         ]
     )
     states = await shown(pool, case.organisation, "j", metric)
-    assert {key: item["count"] for key, item in states.items()} == {("control", "completed"): 1}
+    assert {key: item["count"] for key, item in states.items() if item["part"]} == {("control", "completed"): 1}
 
 
 async def test_the_longest_texts_that_a_record_may_hold_stop_no_partition(pool: Pool) -> None:
@@ -526,7 +640,7 @@ async def test_what_only_waits_is_forgotten_before_what_may_become_a_covariate(p
 
     async with pool.acquire() as connection:
         await forget_waiting(connection, NOW + 1)
-        kept = [("u0", "c"), *(("u1", metric) for metric in ("c", "r", "v"))]
+        kept = [("u0", "c"), *(("u1", metric) for metric in ("c", "k", "r", "v"))]
         assert await left() == kept, "u0's buy is too old to be taken over, but not to be looked back at"
         await forget_waiting(connection, NOW + 2 * DAY + 1)
         assert await left() == [("u1", "c")]
@@ -536,3 +650,30 @@ async def test_what_only_waits_is_forgotten_before_what_may_become_a_covariate(p
             case.organisation,
         )
         assert [tuple(u) for u in units] == [("u1",)], "whoever was never exposed and waits for nothing is gone"
+
+
+async def test_whom_an_exposure_brought_in_is_on_disk_before_anybody_is_told(pool: Pool) -> None:
+    """Shards share units: folded again after a crash, another shard may count them, and both would be heard."""
+    case = Case()
+    shard = await Shard.start(pool, 0, case.plan)
+
+    async def is_flushed(**fields: Any) -> bool:
+        """Whether a batch of this one event is on disk when its transaction returns."""
+        offset = shard.row.next_offset
+        content = event(organisation=case.organisation, event_id=f"e{offset}", time=NOW, **fields)
+        written = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+        await shard.fold([record(offset, content, NOW)])
+        return bool(await connection.fetchval("SELECT pg_current_wal_flush_lsn() > $1::pg_lsn", written))
+
+    def exposed(unit: str, variant: str) -> dict[str, Any]:
+        properties = {"experiment": "x", "variant": variant}
+        return {"event_type": "experiment_exposure", "user_id": unit, "properties": properties}
+
+    async with pool.acquire() as connection:
+        for number in range(20):
+            for variant in ARMS:  # first the unit is new, then it is conflicted
+                assert await is_flushed(**exposed(f"u{number}", variant))
+        again = [await is_flushed(**exposed(f"u{number}", ARMS[0])) for number in range(20)]
+        values = [await is_flushed(event_type="click", user_id=f"u{number}") for number in range(20)]
+    assert not all(again), "what repeats what is known stays fast"
+    assert not all(values), "values stay fast"

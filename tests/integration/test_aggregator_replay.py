@@ -34,7 +34,8 @@ _ROWS = {
     "windows of units": _UNIT_WINDOWS.format(time="w.minute", table="window_minutes"),
     "streaks": "SELECT s.metric, s.version, t.shard, t.group_key, t.latest_success, t.failures, t.n "
     "FROM aggregator.streaks t JOIN aggregator.window_series s ON s.id = t.series_id",
-    "units": "SELECT s.metric, s.version, f.track, f.unit, f.facts, f.started, f.group_key, f.state, f.duration "
+    "units": "SELECT s.metric, s.version, f.track, f.unit, f.facts, f.started, f.group_key, f.state, f.duration, "
+    "f.parts, f.part_names "
     "FROM aggregator.unit_facts f JOIN aggregator.window_series s ON s.id = f.series_id",
     "counters": "SELECT s.metric, s.version, s.component, c.shard, c.counted, c.late, c.duplicates, c.invalid "
     "FROM aggregator.series_counters c JOIN aggregator.window_series s ON s.id = c.series_id "

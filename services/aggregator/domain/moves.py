@@ -92,15 +92,25 @@ def moved(before: list[Share], after: list[Share]) -> Moved:
     return [s for s in before if s not in after], [s for s in after if s not in before]
 
 
-_DEADLINE = msgspec.msgpack.Decoder(tuple[str | None, Moved])
+class Deadline(msgspec.Struct, frozen=True, array_like=True):
+    """What a deadline does: the state that it leads to, what moves, and the duration that belongs to that state.
+
+    What the first release wrote ends without the duration.
+    """
+
+    state: str | None
+    moved: Moved
+    duration: int | None = None
 
 
-def encode_deadline(state: str | None, moved: Moved) -> bytes:
-    """What a deadline does: the state that it leads to, and what moves."""
-    return msgspec.msgpack.encode((state, moved))
+_DEADLINE = msgspec.msgpack.Decoder(Deadline)
 
 
-def decode_deadline(raw: bytes) -> tuple[str | None, Moved]:
+def encode_deadline(deadline: Deadline) -> bytes:
+    return msgspec.msgpack.encode(deadline)
+
+
+def decode_deadline(raw: bytes) -> Deadline:
     return _DEADLINE.decode(raw)
 
 

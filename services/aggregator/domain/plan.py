@@ -88,6 +88,7 @@ class StreakPlan:
     series: WindowSeries
     definition: Definition
     streak: Streak
+    units: tuple[UnitPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,11 @@ def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experimen
                 series=window_series(d, measure.component),
                 definition=d,
                 measure=measure,
-                units=tuple(_unit_plan(e, d, measure) for e in begun if _uses(e, d)),
+                units=tuple(
+                    _unit_plan(e, d, measure.component, measure.part, _by_unit(d, measure))
+                    for e in begun
+                    if _uses(e, d)
+                ),
                 leads=all(measure.component != earlier.component for earlier in d.kind.measures[:i]),
             )
             for d in definitions
@@ -165,7 +170,14 @@ def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experimen
             for i, measure in enumerate(d.kind.measures)
         ),
         streaks=tuple(
-            StreakPlan(window_series(d, "streak"), d, d.kind) for d in definitions if isinstance(d.kind, Streak)
+            StreakPlan(
+                window_series(d, "streak"),
+                d,
+                d.kind,
+                tuple(_unit_plan(e, d, "streak", "", ByUnit(run_length=d.kind.length)) for e in begun if _uses(e, d)),
+            )
+            for d in definitions
+            if isinstance(d.kind, Streak)
         ),
         tracks=tuple(
             TrackPlan(window_series(d, track.component), d, track)
@@ -203,7 +215,9 @@ def _uses(experiment: Experiment, definition: Definition) -> bool:
     return experiment.organisation == definition.organisation and definition.key in experiment.metrics
 
 
-def _unit_plan(experiment: Experiment, definition: Definition, measure: Measure) -> UnitPlan:
+def _unit_plan(
+    experiment: Experiment, definition: Definition, component: Component, part: str, by_unit: ByUnit
+) -> UnitPlan:
     organisation, key = experiment.organisation, experiment.key
     return UnitPlan(
         series=UnitSeries(
@@ -211,10 +225,10 @@ def _unit_plan(experiment: Experiment, definition: Definition, measure: Measure)
             key,
             definition.key,
             definition.version,
-            measure.component,
+            component,
             definition.kind.scale,
-            measure.part,
-            _by_unit(definition, measure),
+            part,
+            by_unit,
         ),
         exposure=exposure_series(organisation, key, experiment.unit),
         unit_kind=experiment.unit,

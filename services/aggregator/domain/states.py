@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+import numpy as np
+
+from services.aggregator.domain.runs import Run, joined
 from shared.statistics import distinct, sketch
 
 
@@ -69,13 +73,46 @@ class DistinctSet:
         return self.values.encode()
 
 
-AnyState = Histogram | DistinctSet
+@dataclass(slots=True)
+class LatestRun:
+    """Failures after the latest success, for streaks: of so many at most. How many events there were is not kept."""
+
+    run: Run
+    length: int
+
+    def merge(self, other: Self) -> None:
+        self.run = joined([self.run, other.run], self.length)
+
+    def encode(self) -> bytes:
+        times = np.array([self.run.latest_success, *self.run.failures], dtype="<i8")
+        return _RUN_HEADER.pack(_RUN, self.length) + times.tobytes()
+
+    @staticmethod
+    def is_encoded(raw: bytes) -> bool:
+        """Whether these are bytes of `encode`: histograms of the first release begin with any byte."""
+        return len(raw) % _RUN_TIME == _RUN_HEADER.size and raw[0] == _RUN
+
+    @classmethod
+    def decode(cls, raw: bytes) -> LatestRun:
+        success, *failures = np.frombuffer(raw, dtype="<i8", offset=_RUN_HEADER.size).tolist()
+        return cls(Run(success, tuple(failures)), _RUN_HEADER.unpack_from(raw)[1])
+
+
+_RUN = 4
+"""First byte; `distinct` and `sketch` have 1 to 3."""
+_RUN_HEADER = struct.Struct("<BH")
+_RUN_TIME = 8
+"""Bytes. With its odd header a run is never as long as ten bytes a bucket."""
+
+AnyState = Histogram | DistinctSet | LatestRun
 
 
 def decode(raw: bytes) -> AnyState | None:
     """The state behind stored bytes; None of none."""
     if distinct.is_encoded(raw):
         return DistinctSet(distinct.Distinct.decode(raw))
+    if LatestRun.is_encoded(raw):
+        return LatestRun.decode(raw)
     return Histogram.of(sketch.decode_columns(raw)) if raw else None
 
 
@@ -85,6 +122,9 @@ def merged(a: AnyState | None, b: AnyState | None) -> AnyState | None:
         return b if a is None else a
     if isinstance(a, DistinctSet):
         assert isinstance(b, DistinctSet), "a series has states of one kind"
+        a.merge(b)
+    elif isinstance(a, LatestRun):
+        assert isinstance(b, LatestRun), "a series has states of one kind"
         a.merge(b)
     else:
         assert isinstance(b, Histogram), "a series has states of one kind"

@@ -98,6 +98,18 @@ class Summary:
     duration: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a unit gives to parts of its metric, kept in its row so that they can be cut by whom it belongs to.
+
+    `values` are scaled, in the order of the track's `kept`, None for what the unit does not give to; `names` and what
+    values mean beside them is the track's own. Deadlines change neither.
+    """
+
+    values: tuple[int | None, ...] = ()
+    names: tuple[str, ...] = ()
+
+
 class Track(Protocol):
     """What is kept of a unit for one purpose. Everything is a function of what is known."""
 
@@ -131,6 +143,9 @@ class Track(Protocol):
 
         If there are moments, they, the starts and the entries of the last slot alone decide.
         """
+
+    def parts(self, facts: Facts, moments: Moments) -> Parts | None:
+        """What the row keeps of the shares; None if its state and duration say enough."""
 
     def deadline(self, moments: Moments) -> int | None:
         """When (µs) time alone changes the shares; None if it does not."""

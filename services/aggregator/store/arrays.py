@@ -23,3 +23,9 @@ def numbers(column: Iterable[int | None]) -> str:
 def texts(column: Sequence[str | None]) -> str:
     """A JSON array."""
     return msgspec.json.encode(column).decode()
+
+
+def words(column: Iterable[str]) -> str:
+    """As Postgres reads an array of texts."""
+    quoted = (word.replace("\\", "\\\\").replace('"', '\\"') for word in column)
+    return "{" + ",".join(f'"{word}"' for word in quoted) + "}"

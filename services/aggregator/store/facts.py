@@ -18,10 +18,11 @@ from typing import Any
 from services.aggregator.domain.deltas import Told, WindowDelta
 from services.aggregator.domain.facts import Facts, decode, encode, united
 from services.aggregator.domain.known import Learned, Remembered, TrackKey
-from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
+from services.aggregator.domain.moves import Deadline, Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import TrackPlan, WindowSeries
 from services.aggregator.domain.staged import StagedNews, remembered, staged
 from services.aggregator.domain.tracks import Known, Share, Track, known
+from services.aggregator.store.arrays import numbers, words
 from services.aggregator.store.clocks import forgetting_clock
 from services.aggregator.store.series import SeriesIds
 from services.aggregator.store.staged_facts import tell_staged, transaction_of
@@ -30,6 +31,8 @@ from shared.postgres import Connection
 
 MAX_DUE = 10_000
 """Deadlines applied in one transaction; what is left is due again."""
+MAX_SETTLED = 100_000
+"""Rows settled by one statement."""
 OUT_OF_REACH = 2 * DAY
 """How far behind the slowest shard's clock an event never counts any more: twice the grace."""
 
@@ -65,7 +68,9 @@ def _columns(
     on_deadline = None
     if deadline is not None:
         then = moved(shares, track.shares(facts, moments, True))
-        on_deadline = encode_deadline(track.summary(facts, moments, True).state, then)
+        later = track.summary(facts, moments, True)
+        on_deadline = encode_deadline(Deadline(later.state, then, later.duration))
+    parts = track.parts(known.facts, moments)
     return (
         *key,
         shard,
@@ -81,19 +86,23 @@ def _columns(
         deadline,
         on_deadline,
         track.settles(moments),
+        None if parts is None else numbers(parts.values),
+        None if parts is None else words(parts.names),
     )
 
 
 _COLUMNS = (
     "series_id, track, unit, shard, facts, seen, started, group_key, user_id, session_id, job_id, state, duration, "
-    "deadline, on_deadline, settles"
+    "deadline, on_deadline, settles, parts, part_names"
 )
-_TYPES = (
-    "int text text int bytea bigint bigint text text text text text bigint bigint bytea bigint"  # in the same order
-)
+_TYPES = "int text text int bytea bigint bigint text text text text text bigint bigint bytea bigint text text"
+"""In the same order. Arrays come as texts: nested ones are flattened."""
 _UNNEST = ", ".join(f"${i}::{kind}[]" for i, kind in enumerate(_TYPES.split(), start=1))
+_ARRAYS = {"parts": "bigint[]", "part_names": "text[]"}
+_VALUES = {name: f"d.{name}" + (f"::{_ARRAYS[name]}" if name in _ARRAYS else "") for name in _COLUMNS.split(", ")}
 _INSERT = (
-    f"INSERT INTO unit_facts ({_COLUMNS}) SELECT * FROM unnest({_UNNEST}) "
+    f"INSERT INTO unit_facts ({_COLUMNS}) SELECT {', '.join(_VALUES.values())} "
+    f"FROM unnest({_UNNEST}) AS d ({_COLUMNS}) "
     "ON CONFLICT (series_id, track, unit) DO NOTHING RETURNING series_id, track, unit"
 )
 _LOCK = (
@@ -104,7 +113,7 @@ _LOCK = (
 )
 _UPDATE = (
     "UPDATE unit_facts f SET "
-    + ", ".join(f"{name} = d.{name}" for name in _COLUMNS.split(", ")[3:])
+    + ", ".join(f"{name} = {value}" for name, value in list(_VALUES.items())[3:])
     + f" FROM unnest({_UNNEST}) AS d ({_COLUMNS}) "
     "WHERE f.series_id = d.series_id AND f.track = d.track AND f.unit = d.unit"
 )
@@ -113,6 +122,12 @@ _KEEP = (
     "FROM unnest($1::int[], $2::text[], $3::text[], $4::bytea[], $5::bigint[]) "
     "AS d (series_id, track, unit, facts, seen) "
     "WHERE f.series_id = d.series_id AND f.track = d.track AND f.unit = d.unit"
+)
+
+_SETTLE = (
+    "UPDATE unit_facts SET facts = NULL, parts = coalesce(parts, stage_times(facts, settles)) "
+    "WHERE ctid = ANY(ARRAY(SELECT ctid FROM unit_facts WHERE settles < $1 AND facts IS NOT NULL LIMIT $2 "
+    "FOR NO KEY UPDATE SKIP LOCKED))"
 )
 
 
@@ -292,16 +307,19 @@ async def _expire(
         return
     due = [decode_deadline(row[3]) for row in rows]
     await connection.execute(
-        "UPDATE unit_facts f SET expired = true, deadline = NULL, on_deadline = NULL, state = k.state "
-        "FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS k (series_id, track, unit, state) "
+        "UPDATE unit_facts f SET expired = true, deadline = NULL, on_deadline = NULL, state = k.state, "
+        "duration = k.duration "
+        "FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::bigint[]) "
+        "AS k (series_id, track, unit, state, duration) "
         "WHERE f.series_id = k.series_id AND f.track = k.track AND f.unit = k.unit",
         [row[0] for row in rows],
         [row[1] for row in rows],
         [row[2] for row in rows],
-        [state for state, _ in due],
+        [then.state for then in due],
+        [then.duration for then in due],
     )
-    for row, (_, (back, forth)) in zip(rows, due, strict=True):
-        moves[WindowSeries(*row[4:])].move(back, forth)
+    for row, then in zip(rows, due, strict=True):
+        moves[WindowSeries(*row[4:])].move(*then.moved)
 
 
 async def forget_without_start(connection: Connection, before: int) -> None:
@@ -309,6 +327,13 @@ async def forget_without_start(connection: Connection, before: int) -> None:
     await connection.execute("DELETE FROM unit_facts WHERE started IS NULL AND seen < $1", before)
 
 
-async def settle(connection: Connection, before: int) -> None:
-    """Drops the facts of units of which nothing matters that happens at `before` (µs) or later; what counts stays."""
-    await connection.execute("UPDATE unit_facts SET facts = NULL WHERE settles < $1 AND facts IS NOT NULL", before)
+async def settle(connection: Connection, before: int, *, at_once: int = MAX_SETTLED) -> None:
+    """Drops the facts of units of which nothing matters that happens at `before` (µs) or later; what counts stays.
+
+    Not within a transaction: each `at_once` rows are one, so that none of them takes longer than a statement may.
+    Rows that another writer holds are left for the next time.
+    """
+    settled = at_once
+    while settled == at_once:
+        status: str = await connection.execute(_SETTLE, before, at_once)
+        settled = int(status.removeprefix("UPDATE "))

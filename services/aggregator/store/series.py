@@ -62,8 +62,8 @@ class SeriesIds:
             await _insert_durably(
                 connection,
                 "INSERT INTO experiment_series (organisation, experiment, metric, version, component, scale, part, "
-                "lower, upper, covariate_days, sketched, exact_up_to, unit_kind) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
+                "lower, upper, covariate_days, sketched, exact_up_to, run_length, unit_kind) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
                 "ON CONFLICT (organisation, experiment, metric, version, component, part) "
                 "DO UPDATE SET unit_kind = excluded.unit_kind "
                 "WHERE experiment_series.unit_kind IS NULL AND excluded.unit_kind IS NOT NULL",
@@ -79,6 +79,7 @@ class SeriesIds:
                 s.by_unit.covariate_days,
                 s.by_unit.sketched,
                 s.by_unit.exact_up_to,
+                s.by_unit.run_length,
                 s.unit_kind,
             )
             self._units[s] = await connection.fetchval(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.aggregator.domain.kinds.streak import Run, joined
 from services.aggregator.domain.plan import StreakPlan, WindowSeries
+from services.aggregator.domain.runs import Run, joined
 from services.aggregator.store.series import SeriesIds
 from shared.postgres import Connection
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from services.aggregator.domain.kinds.streak import Run
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from services.aggregator.domain.runs import Run
 from services.aggregator.store.experiments import TotalsState, totals_state
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.streaks import StreakState

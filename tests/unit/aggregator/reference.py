@@ -302,6 +302,11 @@ class _Log:
             success = metric.spec.get("success")
             how = "success" if success is None or _matches(success, event) else "neither"
         self.ended.setdefault((metric.key, group), []).append((event["time"], how))
+        for e in self.experiments:
+            unit, over = _participant(event, e.unit), e.ended_at is not None and event["time"] > e.ended_at
+            if e.organisation == metric.organisation and metric.key in e.metrics and unit is not None and not over:
+                ending = ["failure", "success", "neither"].index(how)
+                self.outcome.unit_values.append((e.key, series, unit, event["time"], 4 * event["time"] + ending))
 
     def _journey(self, event: JsonObject, verdict: str, metric: Metric) -> None:
         spec = metric.spec

@@ -18,11 +18,11 @@ from services.aggregator.domain.caps import KnownGroups
 from services.aggregator.domain.deltas import Deltas
 from services.aggregator.domain.event import reader_of
 from services.aggregator.domain.fold import fold
-from services.aggregator.domain.kinds.streak import Run, joined
 from services.aggregator.domain.known import KnownUnits
 from services.aggregator.domain.metrics import parse_definition
 from services.aggregator.domain.plan import UnitSeries, WindowSeries, make_plan
 from services.aggregator.domain.records import Record
+from services.aggregator.domain.runs import Run, joined
 from services.aggregator.domain.seen import SeenIds
 from services.aggregator.domain.states import DistinctSet, Histogram
 from shared.clock import DAY, HOUR, MINUTE, SECOND
@@ -252,7 +252,11 @@ METRICS = [
     Metric("other", "all", 1, {"type": "count", "group_by": ["properties.g"]}),
 ]
 EXPERIMENTS = [
-    experiment("x", metrics=("amount", "all", "rate"), segments=("properties.g", "context.a.b", "user_id")),
+    experiment(
+        "x",
+        metrics=("amount", "all", "rate", "streak", "strict"),
+        segments=("properties.g", "context.a.b", "user_id"),
+    ),
     experiment("ended", unit="session", metrics=("coarse",), ended_at=NOW + MINUTE),
     experiment("draft", status="draft", metrics=("amount",)),
     experiment("x", organisation="other", unit="job", metrics=("all", "amount")),

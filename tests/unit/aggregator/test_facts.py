@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain.facts import EVER, Entry, Facts, decode, encode, united
+from services.aggregator.domain.kinds.funnel import FunnelTrack
+from services.aggregator.domain.kinds.journey_track import JourneyTrack
 from services.aggregator.domain.known import KnownUnits, Remembered, fresh
 from services.aggregator.domain.tracks import Known, Share, Track, known
 from tests.unit.aggregator.builders import bounded, kind_of
@@ -242,3 +246,41 @@ def test_a_row_says_where_its_unit_came_from(name: str) -> None:
     facts: Facts = (((7 * SECOND, *texts),), *((),) * (len(track.slots) - 1))
     summary = track.summary(facts, track.moments(facts), False)
     assert (summary.started, summary.origin) == (7 * SECOND, ('["g"]', "user", "session", "job"))
+
+
+@settings(bounded, max_examples=300)
+@given(cases, st.booleans())
+def test_a_row_keeps_what_its_unit_gives_beside_its_state(
+    case: tuple[Track, list[tuple[int, Entry]], random.Random], expired: bool
+) -> None:
+    track, all_events, _ = case
+    now = known(track, told(track, all_events))
+    parts, counted = track.parts(now.facts, now.moments), Counter[Any]()
+    for share in track.shares(now.facts, now.moments, expired):
+        lead, *_ = json.loads(share.group)
+        counted[share.component, lead, share.value or 0] += 1
+    found = Counter[Any]()
+    if not isinstance(track, JourneyTrack | FunnelTrack):
+        for name, value in zip(parts.names, parts.values, strict=True) if parts else ():
+            assert name in TEXTS
+            component = "correlated" if (value or 0) >= 0 else "matched"
+            found[component, track.name, max(0, value or 0)] += max(1, -(value or 0))
+        assert parts is None or found == counted
+        return
+    assert parts is not None
+    state = track.summary(now.facts, now.moments, expired).state
+    if state is None:
+        assert not counted
+        return
+    for (component, lead), value in zip(track.kept, parts.values, strict=isinstance(track, JourneyTrack)):
+        found[component, lead, value] += value is not None
+    for reason in parts.names:
+        found["drop_off", f"{state}|{reason}", 0] += 1
+    main = ("stage", "one") if isinstance(track, FunnelTrack) else ("outcome", state)
+    assert +found == Counter({place: n for place, n in counted.items() if place[:2] != main})
+
+
+def test_a_funnels_row_without_reasons_keeps_its_facts_only() -> None:
+    track = kind_of(type="funnel", unit="user", stages=[{"name": n, "event": n} for n in ("one", "two")]).track
+    facts: Facts = (((SECOND, "[]", "u", "", ""),), ((2 * SECOND,),))
+    assert track.parts(facts, track.moments(facts)) is None

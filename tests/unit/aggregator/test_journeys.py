@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.aggregator.domain.facts import Facts
 from services.aggregator.domain.fold import fold
 from services.aggregator.domain.kinds.kind import Cell, Part
-from services.aggregator.domain.moves import Moves, decode_deadline, encode_deadline, moved
+from services.aggregator.domain.moves import Deadline, Moves, decode_deadline, encode_deadline, moved
 from services.aggregator.domain.plan import WindowSeries
 from services.aggregator.domain.states import Histogram
 from services.aggregator.domain.tracks import Share
@@ -107,10 +108,14 @@ def test_an_earlier_start_moves_the_journey_to_its_own_minute_and_group() -> Non
 def test_what_a_deadline_moves_is_worked_out_before_and_survives_being_stored() -> None:
     known, directly, later = facts({"started": T}), Moves(), Moves()
     directly.move(shares(known), shares(known, expired=True))
-    raw = encode_deadline("abandoned_timeout", moved(shares(known), shares(known, expired=True)))
-    state, (back, forth) = decode_deadline(raw)
+    stored = Deadline("abandoned_timeout", moved(shares(known), shares(known, expired=True)))
+    found = decode_deadline(encode_deadline(stored))
+    back, forth = found.moved
     later.move(back, forth)
-    assert state == "abandoned_timeout"
+    assert found.state == "abandoned_timeout"
+    assert decode_deadline(msgspec.msgpack.encode(("lost", ([], [])))) == Deadline("lost", ([], [])), (
+        "of the first release"
+    )
     assert [share.group for share in (*back, *forth)] == ['["in_progress","a"]', '["abandoned_timeout","a"]']
     assert later.deltas(SERIES) == directly.deltas(SERIES)
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.aggregator.domain.kinds.kind import Reading
-from services.aggregator.domain.kinds.streak import Run, joined
+from services.aggregator.domain.runs import Run, as_value, joined, of_values
+from services.aggregator.domain.states import Histogram, LatestRun, decode, merged
 from shared.definition_error import DefinitionError
+from shared.statistics import sketch
 from tests.unit.aggregator.builders import NOW, bounded, decoded, definition, kind_of
 
 FAILURE = {"path": "properties.status", "value": "failed"}
@@ -85,3 +87,28 @@ def test_a_streak_reads_as_its_length_and_its_count() -> None:
         Reading("streak", 2, 9),
         Reading("count", 9, 9),
     ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from(["failure", "success", "neither"])), min_size=1),
+    st.integers(1, 6),
+)
+@bounded
+def test_what_units_give_as_numbers_is_the_run_of_their_events(events: list[tuple[int, str]], length: int) -> None:
+    runs = [Run(t if how == "success" else 0, (t,) if how == "failure" else (), 1) for t, how in events]
+    values = [as_value(run, time) for run, (time, _) in zip(runs, events, strict=True)]
+    whole = joined(runs, length)
+    assert of_values(values, length) == Run(whole.latest_success, whole.failures)
+    halves = [LatestRun(of_values(part, length), length) for part in (values[::2], values[1::2])]
+    both = merged(*map(decode, [half.encode() for half in halves]))
+    assert both is not None
+    assert both.encode() == LatestRun(of_values(values, length), length).encode()
+
+
+def test_a_histogram_of_the_first_release_is_not_taken_for_a_run() -> None:
+    """It had no byte for its format, and so began with its lowest bucket."""
+    for buckets in range(1, 30):
+        counts = {4 + 256 * i: i + 1 for i in range(buckets)}
+        state = decode(sketch.encode(counts)[1:])
+        assert isinstance(state, Histogram)
+        assert dict(state.counts) == counts

@@ -9,7 +9,10 @@ import pytest
 from services.aggregator.dead_letters import dead_letter
 from services.aggregator.domain.batch import Rejected
 from services.aggregator.domain.event import Unreadable
+from services.aggregator.domain.kinds.by_unit import ByUnit
 from services.aggregator.domain.plan import UnitSeries, WindowSeries
+from services.aggregator.domain.runs import Run
+from services.aggregator.domain.states import LatestRun
 from services.aggregator.store.experiments import TotalsState
 from services.aggregator.store.shards import ShardRow
 from services.aggregator.store.windows import WindowState
@@ -66,6 +69,25 @@ def totals(variant: str = "a", metric: str = "revenue") -> MetricUpdate:
         sketch=sketch.encode({4: 1}),
     )
     return totals_update(state, SHARD, NOW)
+
+
+def test_a_streak_by_variant_travels_as_one_of_a_metric_does() -> None:
+    run = Run(NOW, (NOW + 1, NOW + 2))
+    state = TotalsState(
+        series=UnitSeries("acme", "x", "failures", 1, "streak", 0, '["csv"]', ByUnit(run_length=2)),
+        variant="a",
+        observations=9,
+        min=None,
+        max=None,
+        units=5,
+        unit_sum=0,
+        unit_sum_squares=0,
+        sketch=LatestRun(run, 2).encode(),
+    )
+    update = totals_update(state, SHARD, NOW)
+    assert (update.latest_success, update.failures) == (run.latest_success, run.failures)
+    assert (update.sketch, update.n) == (b"", 9)
+    assert json.loads(update.series) == ["failures", "streak", "a", '["csv"]']
 
 
 def test_a_minute_row_travels_with_all_that_readers_need_to_add_it() -> None:

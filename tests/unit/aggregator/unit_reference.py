@@ -105,6 +105,9 @@ def _unit(
         y = [value for time, value in earlier if time >= first - days * _DAY]
     if not x and not y:
         return
+    streak = spec.get("type") == "streak"
+    if streak:
+        x = [0 for _ in x]  # these are endings, no amounts
     result.rows[key] = len(x), sum(x), len(y), sum(y)
     if conflicted:
         return
@@ -115,7 +118,8 @@ def _unit(
         clipped = max(clipped, limits.get("lower", -(10**9)) * 10**scale)
         clipped = min(clipped, limits.get("upper", 10**9) * 10**scale)
     ratio = spec.get("type") == "ratio"
-    totals = result.of(experiment, metric, "numerator" if ratio else "value", variant)
+    leading = "numerator" if ratio else "streak" if streak else "value"
+    totals = result.of(experiment, metric, leading, variant)
     totals.units += bool(x)
     totals.unit_sum += clipped
     totals.unit_sum_squares += clipped**2

@@ -28,6 +28,13 @@ class ByUnit:
     """Whether a histogram of values is kept by variant."""
     exact_up_to: int | None = None
     """Values are hashes, of which different ones are told apart: exactly up to so many."""
+    run_length: int | None = None
+    """Values say how something ended (`runs.as_value`); so many of the latest failures are kept."""
+
+    @property
+    def summed(self) -> bool:
+        """Whether values are amounts."""
+        return self.exact_up_to is None and self.run_length is None
 
 
 NOTHING = ByUnit()

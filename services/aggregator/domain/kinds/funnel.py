@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from services.aggregator.domain.facts import Course, Facts, Moments, Point, cut, forgotten
 from services.aggregator.domain.filters import Filter
@@ -24,6 +24,7 @@ from services.aggregator.domain.tracks import (
     MILLISECONDS_SCALE,
     ORIGIN,
     PER_MICROSECOND,
+    Parts,
     Share,
     Slot,
     Summary,
@@ -55,6 +56,13 @@ class FunnelTrack:
 
     name = ""
     component: Component = "stage"
+    sketched: ClassVar[tuple[bool, ...]] = ()
+    """Of none there is a histogram."""
+
+    @property
+    def kept(self) -> tuple[Part, ...]:
+        """What parts are of."""
+        return tuple(("stage", name) for name in self.names[1:])
 
     def moments(self, facts: Facts) -> Moments:
         return self.course.moments(facts)
@@ -82,12 +90,32 @@ class FunnelTrack:
             Share("stage", minute, prefixed(name, group), (moment - begin) * PER_MICROSECOND)
             for name, moment in zip(self.names, reached, strict=False)
         ]
-        if len(reached) < len(self.names) and len(facts) > len(self.names):
-            reason = next((r for r in facts[-1] if reached[-1] <= r[0] <= begin + self.window), None)
-            if reason is not None:
-                lead = f"{self.names[len(reached) - 1]}|{reason[1]}"
-                shares.append(Share("drop_off", minute, prefixed(lead, group)))
+        reason = self._reason(facts, reached)
+        if reason is not None:
+            lead = prefixed(f"{self.names[len(reached) - 1]}|{reason}", group)
+            shares.append(Share("drop_off", minute, lead))
         return shares
+
+    def parts(self, facts: Facts, moments: Moments) -> Parts | None:
+        """Of each stage after the first when it was reached, and why the unit went no further.
+
+        None without reasons: such rows are many, and their facts hold nothing but these times.
+        """
+        if len(facts) == len(self.names):
+            return None
+        reached = [moment for moment in moments if moment is not None]
+        if not reached:
+            return Parts()
+        reason = self._reason(facts, reached)
+        took = tuple((moment - reached[0]) * PER_MICROSECOND for moment in reached[1:])
+        return Parts(took, () if reason is None else (reason,))
+
+    def _reason(self, facts: Facts, reached: Sequence[int]) -> str | None:
+        """The earliest from the last stage reached on, within the window; None also if there is no later stage."""
+        if len(reached) == len(self.names) or len(facts) == len(self.names):
+            return None
+        end = reached[0] + self.window
+        return next((entry[1] for entry in facts[-1] if reached[-1] <= entry[0] <= end), None)
 
     def deadline(self, moments: Moments) -> int | None:
         return None

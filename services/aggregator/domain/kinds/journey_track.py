@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from services.aggregator.domain.facts import Course, Facts, Moments, cut, forgotten
-from services.aggregator.domain.kinds.kind import Component
+from services.aggregator.domain.kinds.kind import Component, Part
 from services.aggregator.domain.outcomes import COMPLETED, Rule, outcome_of
-from services.aggregator.domain.tracks import PER_MICROSECOND, Share, Slot, Summary, Unit, minute_of, prefixed
+from services.aggregator.domain.tracks import PER_MICROSECOND, Parts, Share, Slot, Summary, Unit, minute_of, prefixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,20 @@ class JourneyTrack:
     steps: tuple[tuple[str, int], ...] = ()
     durations: tuple[Duration, ...] = ()
     within: tuple[Within, ...] = ()
+    kept: tuple[Part, ...] = field(init=False)
+    """Where a unit can count beside its outcome."""
+    sketched: tuple[bool, ...] = field(init=False)
+    """Of each, whether there is a histogram of it."""
 
     name = ""
     component: Component = "outcome"
+
+    def __post_init__(self) -> None:
+        kept: list[tuple[Part, bool]] = [(("step", name), False) for name, _ in self.steps]
+        kept += [(("duration", d.name), bool(d.percentiles)) for d in self.durations]
+        kept += [(("within", lead), False) for w in self.within for lead in (f"{w.name}|of", w.name)]
+        object.__setattr__(self, "kept", tuple(part for part, _ in kept))
+        object.__setattr__(self, "sketched", tuple(sketched for _, sketched in kept))
 
     def moments(self, facts: Facts) -> Moments:
         return self.course.moments(facts)
@@ -63,23 +74,24 @@ class JourneyTrack:
             return []
         minute, group = minute_of(begin), facts[0][0][1]
         shares = [Share("outcome", minute, prefixed(outcome, group), self._duration(outcome, moments))]
-        for name, point in self.steps:
-            if moments[point] is not None:
-                shares.append(Share("step", minute, prefixed(name, group)))
-        for duration in self.durations:
-            first, last = moments[duration.begin], moments[duration.end]
-            if first is not None and last is not None:
-                took = (last - first) * PER_MICROSECOND
-                lead = prefixed(duration.name, group)
-                shares.append(Share("duration", minute, lead, took, sketched=bool(duration.percentiles)))
-        for within in self.within:
-            of, reached = moments[within.of], moments[within.reached]
-            if of is not None:
-                shares.append(Share("within", minute, prefixed(f"{within.name}|of", group)))
-                if reached is not None:
-                    took = (reached - of) * PER_MICROSECOND
-                    shares.append(Share("within", minute, prefixed(within.name, group), took))
+        for (component, lead), value, sketched in zip(self.kept, self._given(moments), self.sketched, strict=True):
+            if value is not None:
+                shares.append(Share(component, minute, prefixed(lead, group), value, sketched))
         return shares
+
+    def parts(self, facts: Facts, moments: Moments) -> Parts | None:
+        return Parts(tuple(self._given(moments))) if self.kept else None
+
+    def _given(self, moments: Moments) -> Iterator[int | None]:
+        """What the unit gives to each of `kept`: how long that took, 0 where nothing is timed; None: nothing."""
+        for _, point in self.steps:
+            yield None if moments[point] is None else 0
+        for duration in self.durations:
+            yield _took(moments[duration.begin], moments[duration.end])
+        for within in self.within:
+            of = moments[within.of]
+            yield None if of is None else 0
+            yield _took(of, moments[within.reached])
 
     def deadline(self, moments: Moments) -> int | None:
         begin = moments[0]
@@ -108,3 +120,8 @@ class JourneyTrack:
         if outcome != COMPLETED or begin is None or end is None:
             return None
         return max(0, end - begin) * PER_MICROSECOND
+
+
+def _took(first: int | None, last: int | None) -> int | None:
+    """Scaled ms."""
+    return None if first is None or last is None else (last - first) * PER_MICROSECOND

@@ -11,8 +11,8 @@ whichever comes first, and through whichever shard: what counts is a function of
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from services.aggregator.domain.tracks import (
     ORIGIN,
     PER_MICROSECOND,
     Column,
+    Parts,
     Share,
     Slot,
     Sub,
@@ -73,19 +74,36 @@ class CorrelatedTrack:
         return _earliest(starts)[:MAX_KEPT], (_earliest(events) if self.distinct else events)[:MAX_KEPT]
 
     def shares(self, facts: Facts, moments: Moments, expired: bool) -> list[Share]:
-        starts, events = facts
         shares: list[Share] = []
-        for begin, _, group, *_ in starts:
+        for (begin, _, group, *_), took in self._with(facts):
+            shares.append(Share("correlated", minute_of(begin), prefixed(self.name, group), took))
+        for begin, _, group, *_ in self._matched(facts):
+            shares.append(Share("matched", minute_of(begin), prefixed(self.name, group)))
+        return shares
+
+    def parts(self, facts: Facts, moments: Moments) -> Parts | None:
+        """By unit of the key how long it took until it was with the event, and less than 0 how many match it."""
+        matches = Counter(sub for _, sub, *_ in self._matched(facts))
+        found = [(sub, took) for (_, sub, *_), took in self._with(facts)]
+        found += [(sub, -count) for sub, count in matches.items()]
+        return Parts(tuple(value for _, value in found), tuple(sub for sub, _ in found))
+
+    def _with(self, facts: Facts) -> Iterator[tuple[Entry, int]]:
+        """Starts that count, and the scaled ms until they do."""
+        starts, events = facts
+        for start in starts:
+            begin = start[0]
             nth = bisect_left(events, (begin,)) + self.at_least - 1
             if nth < len(events) and events[nth][0] <= begin + self.within:
-                took = (events[nth][0] - begin) * PER_MICROSECOND
-                shares.append(Share("correlated", minute_of(begin), prefixed(self.name, group), took))
+                yield start, (events[nth][0] - begin) * PER_MICROSECOND
+
+    def _matched(self, facts: Facts) -> Iterator[Entry]:
+        """The start of each event that counts once."""
+        starts, events = facts
         for time, _ in events if self.distinct else ():
             last = bisect_left(starts, (time + 1,)) - 1
             if last >= 0 and time <= starts[last][0] + self.within:
-                begin, _, group, *_ = starts[last]
-                shares.append(Share("matched", minute_of(begin), prefixed(self.name, group)))
-        return shares
+                yield starts[last]
 
     def deadline(self, moments: Moments) -> int | None:
         return None
@@ -158,6 +176,9 @@ class FirstAttemptTrack:
             return []
         begin, _, group, *_ = facts[0][0]
         return [Share("first_attempt", minute_of(begin), prefixed(outcome, group))]
+
+    def parts(self, facts: Facts, moments: Moments) -> Parts | None:
+        return None
 
     def deadline(self, moments: Moments) -> int | None:
         return self.journey.deadline(moments)

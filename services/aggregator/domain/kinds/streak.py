@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from services.aggregator.domain.event import DecodedEvent
 from services.aggregator.domain.filters import Filter, parse_filter
 from services.aggregator.domain.kinds.kind import Component, Reading
+from services.aggregator.domain.runs import Run
 from services.aggregator.domain.specs import COMMON, Selector, optional_filter, parse_selector, refuse_unknown
 from shared.definition_error import DefinitionError
 
@@ -52,27 +53,6 @@ class Streak:
         if self.success is None or self.success.matches(event):
             return Run(event.time, (), 1)
         return Run(0, (), 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """`latest_success` in µs, 0 if there is none; `failures` are the latest times after it, ascending; `n` counts
-    all selected events."""
-
-    latest_success: int = 0
-    failures: tuple[int, ...] = ()
-    n: int = 0
-
-
-def joined(runs: Iterable[Run], length: int) -> Run:
-    """The run of all their events together: the order of runs, and how events were cut into them, does not matter.
-
-    At one and the same instant the success is taken to be the later.
-    """
-    found = list(runs)
-    success = max((run.latest_success for run in found), default=0)
-    failures = sorted(time for run in found for time in run.failures if time > success)
-    return Run(success, tuple(failures[-length:]), sum(run.n for run in found))
 
 
 def parse_streak(spec: Mapping[str, Any]) -> Streak:
