@@ -102,9 +102,11 @@ class SeenIds:
         order = np.lexsort((digests[:, 1], digests[:, 0]))
         ordered = digests[order]
         repeats = np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1)) + 1
+        latest = minutes.copy()
         for at in repeats:  # lexsort is stable: the earlier record stands before the later one
             later, earlier = order[at], order[at - 1]
-            duplicate[later] = minutes[later] - minutes[earlier] <= WINDOW_MINUTES
+            duplicate[later] |= minutes[later] - latest[earlier] <= WINDOW_MINUTES
+            latest[later] = max(latest[later], latest[earlier])  # as `add` keeps it: a clock may be set back
         return duplicate
 
     def add(self, digests: Digests, minutes: npt.NDArray[np.int32]) -> None:

@@ -102,16 +102,16 @@ def test_a_clock_that_is_set_back_forgets_nothing_that_lies_in_the_window_of_the
     """An id that left that window may be known still, or not; with its latest minute it decides as ever."""
     seen, last, latest, minute = SeenIds(sizes=sizes), dict[int, int](), START, START
     for part in parts:
-        before, here, expected, column = latest, dict[int, int](), list[set[bool]](), list[int]()
+        before, stored, here = latest, dict(last), dict[int, int]()
+        expected, column = list[set[bool]](), list[int]()
         for number, step in part:
             minute = max(minute + step, latest - WINDOW_MINUTES)
             latest = max(latest, minute)
-            seen_at = here.get(number, last.get(number))
-            known = seen_at is not None and minute - seen_at <= WINDOW_MINUTES
-            forgotten = number not in here and seen_at is not None and seen_at < before - WINDOW_MINUTES
-            expected.append({known, False} if forgotten else {known})
-            here[number] = minute
-            last[number] = max(minute, last.get(number, minute))
+            forgotten = stored.get(number, before) < before - WINDOW_MINUTES
+            possible = [last, here] if forgotten else [last]
+            expected.append({number in times and minute - times[number] <= WINDOW_MINUTES for times in possible})
+            for times in (here, last):
+                times[number] = max(minute, times.get(number, minute))
             column.append(minute)
         chosen = [number for number, _ in part]
         digests, minutes = colliding(chosen) if collide else ids(*chosen), np.array(column, dtype=np.int32)
@@ -250,6 +250,16 @@ def test_ids_are_recognised_after_the_brokers_clock_was_set_back(back: int, size
     assert seen.is_duplicate(ids("before", "after", "new"), at(-back, -back, -back)).tolist() == [True, True, False]
     seen.add(ids(*range(10_000)), np.full(10_000, START, dtype=np.int32))
     assert seen.is_duplicate(ids("before"), at(0)).tolist() == [True]
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (1, 2)])
+def test_the_latest_of_all_earlier_repeats_decides_wherever_batches_are_cut(cuts: tuple[int, ...]) -> None:
+    seen, verdicts = SeenIds(), []
+    parts = zip(np.split(ids("a", "a", "a"), cuts), np.split(at(10, 5, 10 + WINDOW_MINUTES), cuts), strict=True)
+    for digests, minutes in parts:
+        verdicts += seen.is_duplicate(digests, minutes).tolist()
+        seen.add(digests, minutes)
+    assert verdicts == [False, True, True]
 
 
 def test_an_id_added_twice_at_once_keeps_its_later_minute() -> None:
