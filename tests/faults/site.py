@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from deploy.local.restarts import RestartPolicy
 from deploy.local.services import SERVICES, Neighbours, service_process
 from deploy.local.stack import LocalStack
 from deploy.local.supervisor import Supervisor
+from services.aggregator.shard_folder import GapError
 from tests.faults.proxy import Proxy
 from tests.faults.reader import Reader
 from tests.faults.victims import OfStack, OfSupervisor, Victim
@@ -37,6 +39,9 @@ AT_ONCE = RestartPolicy(longest_delay=0.1)
 
 
 _MOST_CRASHES = 5
+_RECOVERY = "automatic recovery in progress"
+_SOON = timedelta(seconds=30)
+"""After a recovery, every partition has met its gap if there is one."""
 
 
 class Site:
@@ -91,14 +96,25 @@ class Site:
             await supervisor.start()
 
     def crashes(self) -> list[str]:
-        """How workers ended that ended by themselves: for no fault of ours may they have to."""
+        """How workers ended that ended by themselves: for no fault of ours may they have to.
+
+        But for one: Postgres that died may have lost its last commits; a worker then starts again from the cursor.
+        """
+        recoveries = self._recoveries()
         found = []
         for log in sorted(self.logs.glob("worker-*.log")):
             for line in log.read_bytes().splitlines():
                 if b'"the worker stops"' in line:
                     entry = orjson.loads(line)
-                    found.append(f"{log.stem}, {entry['time']}: {entry['exception'].strip().splitlines()[-1]}")
+                    why, at = entry["exception"].strip().splitlines()[-1], datetime.fromisoformat(entry["time"])
+                    if GapError.__name__ not in why or not any(at - _SOON < one < at for one in recoveries):
+                        found.append(f"{log.stem}, {at}: {why}")
         return found
+
+    def _recoveries(self) -> list[datetime]:
+        """When Postgres found that it had died."""
+        lines = (self.logs / "postgres.log").read_text().splitlines()
+        return [datetime.fromisoformat(f"{line[:23]}+00:00") for line in lines if _RECOVERY in line]
 
     def expect_life(self) -> None:
         """Fails early where waiting is in vain: a worker that dies again and again by itself counts nothing."""
