@@ -79,9 +79,7 @@ async def test_events_that_the_platform_loses_are_found_out(postgres: str) -> No
         result = await run(target, settings, Progress())
     lost, *variant = [line.what for line in result.comparison.differences]
     assert lost == "accepted = counted + late"
-    assert [what.partition(": ")[2] for what in variant] == [
-        "completed",
-        "abandoned",
-        "journeys, completed",
-        "journeys, abandoned after navigating away",
-    ]
+    *found, how = [what.partition(": ")[2] for what in variant]
+    assert found == ["completed", "abandoned", "journeys, completed"]
+    # Whether the user left before the import was done is a matter of the machine.
+    assert how in ("journeys, abandoned after navigating away", "journeys, abandoned by timeout")
