@@ -47,9 +47,6 @@ class UnitState(msgspec.Struct, frozen=True, gc=False):
         return None if self.first_exposure is None else self.first_exposure - TOLERANCE
 
 
-UNEXPOSED = UnitState(None, None, False)
-
-
 class Waiting(msgspec.Struct, frozen=True, gc=False):
     """One value that came before its unit's exposure, as far as we know. `time` in µs, `value` scaled."""
 

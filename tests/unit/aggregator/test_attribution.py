@@ -10,7 +10,6 @@ import pytest
 
 from services.aggregator.domain.attribution import (
     TOLERANCE,
-    UNEXPOSED,
     Change,
     Given,
     Role,
@@ -30,6 +29,8 @@ from tests.unit.aggregator.builders import NOW
 EXPOSED = exposure_series("acme", "x")
 REVENUE = UnitSeries("acme", "x", "revenue", 1, "value", 6)
 COVARIATE = UnitSeries("acme", "x", "history", 1, "value", 6, by_unit=ByUnit(covariate_days=2))
+
+UNEXPOSED = UnitState(None, None, False)
 
 
 def exposure(unit: str, variant: str, seconds: int = 0) -> Exposure:
