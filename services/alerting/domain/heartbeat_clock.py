@@ -16,6 +16,9 @@ EXTRAPOLATED = 2 * SECOND
 AHEAD = MINUTE
 """How far the aggregator's clock may be ahead of ours. Whatever it says beyond is not believed: as this clock never
 goes back, it would stand still for as long afterwards."""
+_TOGETHER = 5 * SECOND
+"""What stops the aggregator stops all its shards, but their last heartbeats came one after the other. Shards quiet
+for almost as long as the first silent one are named with it: nobody should look for the fault in one shard alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,17 @@ class HeartbeatClock:
         return self._latest
 
     def silent(self, elapsed: int, limit: int) -> tuple[int, ...]:
-        """Shards not heard of for `limit`; if none was ever heard of, shard 0 stands for all."""
-        silent = []
-        for shard in range(max(1, self._shards)):
-            heard = self._heard.get(shard)
-            if elapsed - (self._began if heard is None else heard.at) >= limit:
-                silent.append(shard)
-        return tuple(silent)
+        """Empty until a shard was not heard of for `limit`; then that one and those that fell quiet with it.
+
+        If none was ever heard of, shard 0 stands for all.
+        """
+        quiet = {
+            shard: elapsed - (self._began if (heard := self._heard.get(shard)) is None else heard.at)
+            for shard in range(max(1, self._shards))
+        }
+        if max(quiet.values()) < limit:
+            return ()
+        return tuple(shard for shard, since in quiet.items() if since >= limit - _TOGETHER)
 
     @property
     def lag_records(self) -> int:

@@ -45,7 +45,7 @@ class SilenceDecision:
 
 
 def decide(state: SilenceState, silent: tuple[int, ...], *, watched: bool, now: int) -> SilenceDecision:
-    """`silent`: shards without a heartbeat for `LIMIT`; `watched`: whether the organisation has rules or breakers."""
+    """`silent`: see `HeartbeatClock.silent`; `watched`: whether the organisation has rules or breakers."""
     if silent and watched:
         if state.silent:
             return SilenceDecision(Reason.STILL_SILENT, state, silent)

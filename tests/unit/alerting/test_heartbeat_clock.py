@@ -74,6 +74,14 @@ def test_a_shard_that_was_never_heard_is_silent_since_the_start() -> None:
     assert made.silent(LIMIT, LIMIT) == (1,)
 
 
+@pytest.mark.parametrize(("behind", "silent"), [(5 * SECOND, (0, 1)), (5 * SECOND + 1, (0,))])
+def test_shards_that_fell_quiet_within_five_seconds_are_named_together(behind: int, silent: tuple[int, ...]) -> None:
+    made = clock(0, 1)
+    made.hear(beat(1, NOW), now=NOW, elapsed=behind)
+    assert made.silent(LIMIT - 1, LIMIT) == ()
+    assert made.silent(LIMIT, LIMIT) == silent
+
+
 QUIET, SILENT = SilenceState(), SilenceState(silent=True, since=NOW, incident=1)
 
 
