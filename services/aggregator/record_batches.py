@@ -3,7 +3,7 @@
 Faust keeps the worker, the group and rebalancing; what it does per event (four tasks each) is left out. Positions
 come from our store instead of committed offsets.
 
-    fetcher ──► gate (two batches a partition) ──► Faust stream ──► agent ──► store ──► gate opens
+    fetcher ──► gate (one batch a partition) ──► Faust stream ──► agent ──► store ──► gate opens
                      ▲ backpressure: fetching stops here
 """
 
@@ -29,14 +29,13 @@ from shared.clock import SECOND
 
 logger = logging.getLogger(__name__)
 
-MAX_RECORDS = 25_000
-MAX_BYTES = 10 * 512 * 1024
-"""Ten of the batches that our producers write, which are handed on whole: busy units then cost a row each, once."""
-MAX_FETCH = 1024 * 1024
+MAX_RECORDS = 40_000
+MAX_BYTES = 10 * 1024 * 1024
+"""Twenty of the batches that our producers write, handed on whole: busy units then cost a row each, once."""
+MAX_FETCH = 2 * 1024 * 1024
 """Bytes of a partition that are fetched at once; compressed, records are often four times as many."""
 LINGER = 0.05
 """Seconds to wait for more when little came: one transaction then serves many events."""
-WAITING_PER_PARTITION = 2
 _LOG_APPEND_TIME = 1
 
 _K = TypeVar("_K")
@@ -64,7 +63,7 @@ class Positions(Protocol):
 
 
 class Gate:
-    """Lets a bounded number of batches per partition wait; every seek starts afresh.
+    """Lets one batch of a partition through at a time, the next waits with the reader; every seek starts afresh.
 
     What is fetched in one epoch is worth nothing in another: behind a seek it would leave a gap or come twice.
     """
@@ -75,7 +74,7 @@ class Gate:
 
     def reset(self, partitions: Iterable[int]) -> None:
         self.epoch += 1
-        self._places = {p: asyncio.Semaphore(WAITING_PER_PARTITION) for p in partitions}
+        self._places = {p: asyncio.Semaphore(1) for p in partitions}
 
     def opened(self) -> None:
         """The seek is done: what was fetched meanwhile may be from either side of it."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -66,6 +66,8 @@ class Tools:
     topic: str
     new_file: NewFile
     """For ids that do not fit into memory."""
+    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Batches are decided one after the other: a core does no two at once, and while one is decided others commit."""
 
 
 class ShardFolder:
@@ -108,7 +110,8 @@ class ShardFolder:
                     "missing; if retention has deleted them, the next start says so"
                 )
             plan = await self._plan(int(records.broker_times[-1]))
-            batch, verdicts, deltas = await asyncio.to_thread(self._decide, records, plan)
+            async with self._tools.deciding:
+                batch, verdicts, deltas = await asyncio.to_thread(self._decide, records, plan)
             if deltas.groups.unread:
                 await self._read_groups(deltas.groups.unread)
                 continue

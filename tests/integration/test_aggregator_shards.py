@@ -19,13 +19,14 @@ from services.aggregator.partitions import Partitions
 from services.aggregator.record_batches import Gate
 from services.aggregator.shard_folder import ShardFolder, Tools
 from services.aggregator.store.series import SeriesIds
-from services.aggregator.store.shards import load_shard
+from services.aggregator.store.shards import create_shard, load_shard, lock_shard, mark_published
 from services.aggregator.store.transaction import Applied
 from services.aggregator.telemetry import WorkerMetrics
 from shared.clock import HOUR, SECOND
 from shared.postgres import Pool, create_pool
 from tests.integration.test_aggregator_store import JOURNEY, NOON, Writer
 from tests.unit.aggregator.builders import definition
+from tests.waiting import eventually
 
 
 class FaultyPool:
@@ -140,3 +141,26 @@ async def test_partitions_that_could_not_all_be_opened_at_once_have_one_folder_e
     finally:
         await partitions.revoked([3, 4])
     assert offers.forgotten[-2:] == [3, 4]
+
+
+async def test_marking_a_shard_that_is_in_the_middle_of_a_batch_holds_up_no_other_shard(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        for shard in (5, 6):
+            await create_shard(connection, shard, 0, "test")
+    async with pool.acquire() as busy, pool.acquire() as marking, pool.acquire() as other:
+        async with busy.transaction():
+            await lock_shard(busy, 6)
+            task = asyncio.create_task(mark_published(marking, {5: 7, 6: 7}))
+
+            async def marked() -> bool:
+                row = await load_shard(other, 5)
+                return row is not None and row.published_revision == 7
+
+            await eventually(marked, "the idle shard is marked")
+            async with asyncio.timeout(10), other.transaction():
+                await lock_shard(other, 5)
+            assert not task.done()
+        await task
+        row = await load_shard(other, 6)
+        assert row is not None
+        assert row.published_revision == 7

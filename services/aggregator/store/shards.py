@@ -90,11 +90,14 @@ async def advance_revision(connection: Connection, shard: int, revision: int) ->
 
 
 async def mark_published(connection: Connection, revisions: Mapping[int, int]) -> None:
-    """By shard: everything up to this revision is published."""
-    await connection.executemany(
-        "UPDATE shards SET published_revision = $2 WHERE shard = $1 AND published_revision < $2",
-        sorted(revisions.items()),
-    )
+    """By shard: everything up to this revision is published.
+
+    Each on its own: a row that waits for its shard's batch must not hold up the other shards' batches.
+    """
+    for shard, revision in sorted(revisions.items()):
+        await connection.execute(
+            "UPDATE shards SET published_revision = $2 WHERE shard = $1 AND published_revision < $2", shard, revision
+        )
 
 
 async def mark_rolled(connection: Connection, shard: int, rolled_through: int) -> None:

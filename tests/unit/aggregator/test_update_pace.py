@@ -70,9 +70,9 @@ class Postgres:
     async def _connection(self) -> AsyncIterator[Postgres]:
         yield self
 
-    async def executemany(self, statement: str, rows: list[tuple[int, int]]) -> None:
+    async def execute(self, statement: str, shard: int, revision: int) -> None:
         assert "published_revision" in statement
-        self.marked.update(rows)
+        self.marked[shard] = revision
 
 
 class Desk:
