@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from services.ingest.api import ingest_api
 from services.ingest.http import EventRoutes, needed_scope
+from services.ingest.intake import Intake
 from services.ingest.kafka_producer import KafkaProducer
 from services.ingest.metrics import IngestMetrics
 from services.ingest.producer import Limits, SharedBatches
@@ -52,16 +53,15 @@ async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
     letters = log_of(DEAD_LETTERS.name, DEAD_LETTER_LIMITS)
     await asyncio.gather(events.start(), letters.start())
 
-    routes = EventRoutes(
+    intake = Intake(
         events=events,
         letters=letters,
-        rest=ingest_api(tail),
         clock=system_clock,
         new_id=lambda: str(uuid.uuid4()),
         metrics=metrics,
     )
     return service_app(
-        routes,
+        EventRoutes(intake, ingest_api(tail)),
         keys=ring,
         needed=needed_scope,
         ready=lambda: events.waiting_for() or letters.waiting_for() or keys.waiting_for(),

@@ -100,25 +100,29 @@ class _BadIdError(Exception):
         self.reason = reason
 
 
-def normalise(
-    raw: bytes,
+def read_event(raw: bytes) -> EventBody | Rejected:
+    """What one JSON object says, whether or not that makes an event."""
+    if len(raw) > MAX_EVENT_BYTES:
+        return Rejected(Reason.TOO_LARGE, f"an event may have at most {MAX_EVENT_BYTES} bytes; this has {len(raw)}")
+    try:
+        return strict_json.decode(raw, _BODY)
+    except InvalidJsonError as error:
+        return Rejected(Reason(error.violation.value), str(error), _readable_id(raw))
+
+
+def normalised(
+    body: EventBody,
     *,
     organisation: str,
     received_at: int,
     context: Mapping[str, str],
     new_id: Callable[[], str],
 ) -> Event | Rejected:
-    """The event that `raw` (one JSON object) describes.
+    """The event that the body describes.
 
     `received_at` is in microseconds UTC and becomes the event's time where it states none. `context` is what the
-    request's headers say. `new_id` names an event that came without an id.
+    sender's connection says. `new_id` names an event that came without an id.
     """
-    if len(raw) > MAX_EVENT_BYTES:
-        return Rejected(Reason.TOO_LARGE, f"an event may have at most {MAX_EVENT_BYTES} bytes; this has {len(raw)}")
-    try:
-        body = strict_json.decode(raw, _BODY)
-    except InvalidJsonError as error:
-        return Rejected(Reason(error.violation.value), str(error), _readable_id(raw))
     verdict = _normalised(body, organisation, received_at, context, new_id)
     if isinstance(verdict, Rejected):
         return Rejected(verdict.reason, verdict.detail, _valid_id(body.event_id))

@@ -13,11 +13,12 @@ import msgspec
 from aiohttp import web
 
 from services.ingest.domain.batch_body import NoBatch, events_of
-from services.ingest.domain.normalise import Rejected, normalise
+from services.ingest.domain.normalise import Rejected
 from shared import strict_json
 from shared.clock import HOUR, SECOND, system_clock
 from shared.messages import Event
 from tests.unit.imports.fake_guard import HASTE, FakeGuard
+from tests.unit.ingest.normalised import normalise
 
 Mishap = Callable[[int], str | None]
 """Number of the request (from 1) → None, `before` (503, nothing stored) or `after` (stored, then 502)."""

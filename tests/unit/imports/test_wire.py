@@ -10,9 +10,10 @@ from examples.imports.domain.behaviour import Malformation
 from examples.imports.domain.events import AppEvent, Session
 from examples.imports.wire import batch, encode, encode_malformed
 from services.ingest.domain.batch_body import events_of
-from services.ingest.domain.normalise import Reason, Rejected, normalise
+from services.ingest.domain.normalise import Reason, Rejected
 from shared.clock import HOUR
 from shared.messages import Event
+from tests.unit.ingest.normalised import normalise
 
 _NOW = 1_800_000_000_000_000
 

@@ -16,7 +16,8 @@ from services.ingest.api import ingest_api
 from services.ingest.dead_letters import SEARCHED_BYTES
 from services.ingest.domain.normalise import MAX_EVENT_BYTES
 from services.ingest.event_log import Cause
-from services.ingest.http import BATCH_PATH, EVENT_PATH, MAX_DEAD_LETTER_BYTES, EventRoutes, needed_scope
+from services.ingest.http import BATCH_PATH, EVENT_PATH, EventRoutes, needed_scope
+from services.ingest.intake import MAX_DEAD_LETTER_BYTES, Intake
 from services.ingest.metrics import IngestMetrics
 from shared.http import MAX_BODY, service_app
 from shared.keys import KeyRing, describe_key, new_key
@@ -41,14 +42,14 @@ class Service:
         for scope, key in self.keys.items():
             ring.learn(describe_key(key, organisation="acme", scope=scope))
         ids = iter(range(1_000_000))
-        routes = EventRoutes(
+        intake = Intake(
             events=self.events,
             letters=self.letters,
-            rest=ingest_api(self),
             clock=lambda: NOW,
             new_id=lambda: f"id-{next(ids)}",
             metrics=IngestMetrics(self.registry),
         )
+        routes = EventRoutes(intake, ingest_api(self))
         app = service_app(routes, keys=ring, needed=needed_scope, ready=lambda: None, registry=self.registry)
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app),

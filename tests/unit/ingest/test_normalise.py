@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.domain.normalise import MAX_EVENT_BYTES, MAX_ID_CHARACTERS, Reason, Rejected, normalise
+from services.ingest.domain.normalise import MAX_EVENT_BYTES, MAX_ID_CHARACTERS, Reason, Rejected
 from shared.clock import DAY, HOUR, SECOND
 from shared.messages import Event
 from shared.topics import EVENTS
+from tests.unit.ingest.normalised import normalise
 
 NOW = 1_729_593_000_000_000
 """2024-10-22T10:30:00Z"""
