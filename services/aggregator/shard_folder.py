@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -39,6 +40,7 @@ from shared.postgres import RETRYABLE, Pool
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _HEARD = 25 * HOUR
@@ -66,8 +68,13 @@ class Tools:
     topic: str
     new_file: NewFile
     """For ids that do not fit into memory."""
-    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Batches are decided one after the other: a core does no two at once, and while one is decided others commit."""
+    decider: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "decider"))
+    """Batches are decided one after the other: a core does no two at once, and while one is decided others commit.
+    One thread also keeps the memory of one batch, not of one for each partition."""
+
+    async def in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Does what takes long without holding up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.decider, partial(work, *args, **kwargs))
 
 
 class ShardFolder:
@@ -110,8 +117,7 @@ class ShardFolder:
                     "missing; if retention has deleted them, the next start says so"
                 )
             plan = await self._plan(int(records.broker_times[-1]))
-            async with self._tools.deciding:
-                batch, verdicts, deltas = await asyncio.to_thread(self._decide, records, plan)
+            batch, verdicts, deltas = await self._tools.in_turn(self._decide, records, plan)
             if deltas.groups.unread:
                 await self._read_groups(deltas.groups.unread)
                 continue
@@ -222,7 +228,7 @@ class ShardFolder:
                 continue
             tools.metrics.commit_seconds.observe(time.perf_counter() - began)
             self._begun.update(new_series)
-            await asyncio.to_thread(self._seen.add, batch.digests, verdicts.minutes)
+            await tools.in_turn(self._seen.add, batch.digests, verdicts.minutes)
             self._units.learn(applied.learned)
             self._groups.add(deltas.groups)
             self._accept(applied, batch, verdicts, deltas)
