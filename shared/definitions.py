@@ -1,4 +1,4 @@
-"""Versioned definitions (metrics, flags, rules, breakers): stored in Postgres, published on a compacted topic.
+"""Versioned definitions (metrics, flags, rules, ...): stored in Postgres, published on a compacted topic.
 
     PUT ─► row, version + 1 ─► publish ─► published_version = version      (a row is its own outbox)
 
@@ -21,17 +21,21 @@ from aiokafka.errors import KafkaError
 
 from shared.definition_error import DefinitionError
 from shared.kafka import Publisher, Replica
-from shared.messages import Breaker, Flag, Metric, Rule
+from shared.messages import Breaker, Flag, Metric, Rule, Source
 from shared.postgres import RETRYABLE, Pool
 from shared.topics import Topic
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T", Metric, Flag, Rule, Breaker)
+T = TypeVar("T", Metric, Flag, Rule, Breaker, Source)
 
 _RETRY_SECONDS = 1.0
 MAX_SPEC = 64 * 1024
 """Bytes of a spec: Kafka takes no message of more than a megabyte, and what is read often should be short."""
+
+
+class OutdatedError(Exception):
+    """What a change was made from is no longer in force: read it again."""
 
 
 class Outcome(Enum):
@@ -134,14 +138,16 @@ class DefinitionStore(Generic[T]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def put(
-        self, organisation: str, key: str, spec: Mapping[str, Any], *, floor: int = 0
+        self, organisation: str, key: str, spec: Mapping[str, Any], *, floor: int = 0, expected: int | None = None
     ) -> tuple[Outcome, int]:
         """Stores a checked spec as a new version unless it means the same as the present one, and publishes it.
 
         `floor` is the version that consumers already have: above the stored one if Postgres was restored from a
-        backup or made anew. They ignore whatever is not above it, so the new version is.
+        backup or made anew. They ignore whatever is not above it, so the new version is. `expected` is the version
+        (0: none) that the spec was made from.
 
-        Returns what happened and the version in force. Raises DefinitionError, or what `RETRYABLE` lists.
+        Returns what happened and the version in force. Raises DefinitionError, OutdatedError if another version than
+        the expected one is in force, or what `RETRYABLE` lists.
         """
         check_size(spec)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -155,12 +161,16 @@ class DefinitionStore(Generic[T]):
                 floor,
             )
             outcome = Outcome.CREATED
+            if version is not None and expected:
+                raise OutdatedError
             if version is None:
                 present = await connection.fetchrow(
                     f"SELECT version, spec FROM {self._table} WHERE organisation = $1 AND key = $2 FOR UPDATE",
                     organisation,
                     key,
                 )
+                if expected is not None and present["version"] != expected:
+                    raise OutdatedError
                 if present["version"] >= floor and self._canonical(present["spec"]) == self._canonical(spec):
                     return Outcome.UNCHANGED, present["version"]
                 outcome, version = Outcome.CHANGED, max(present["version"], floor) + 1

@@ -1,0 +1,1 @@
+"""Data sources without their networks: what one may be, how its messages become events, who runs it."""

@@ -1,0 +1,48 @@
+"""A local copy of definitions that is always kept: one that fails is followed by a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from aiokafka.errors import KafkaError
+
+from shared.kafka import ReplicaStoppedError
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 30.0
+
+
+class Copy(Protocol):
+    """`shared.kafka.Replica`."""
+
+    @property
+    def failure(self) -> BaseException | None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def follow(new_copy: Callable[[], Copy], *, look_every: float = 1.0) -> None:
+    """For ever. A new copy tells everything again, so that whoever learns from it must bear repetition."""
+    pause = _RETRY_SECONDS
+    while True:
+        copy = new_copy()
+        try:
+            await copy.start()
+            pause = _RETRY_SECONDS
+            while copy.failure is None:
+                await asyncio.sleep(look_every)
+            why: BaseException = copy.failure
+        except (KafkaError, OSError, TimeoutError, ReplicaStoppedError) as error:
+            why = error
+        finally:
+            await copy.stop()
+        logger.warning("the copy of the definitions is made anew", extra={"error": repr(why)})
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
