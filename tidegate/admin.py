@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,9 +54,19 @@ class AdminApi:
 
         A service that is restarting is asked again, so send only what may arrive twice.
         """
+        return self.ask(method, f"/api/v1/admin/{path}", body)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """As `request`, from any path."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                answer = self._client.request(method, f"/api/v1/admin/{path}", json=body)
+                answer = self._client.request(method, path, json=body, params=query)
             except httpx.TransportError as error:
                 raise RefusedError(f"{self.gateway} does not answer: {error}") from error
             if answer.status_code not in (502, 503) or attempt == _ATTEMPTS:
@@ -66,6 +76,22 @@ class AdminApi:
             place = json_object(answer).get("place")
             raise RefusedError(_problem(answer), answer.status_code, place=place if isinstance(place, str) else None)
         return answer
+
+    def lines(self, path: str, query: Mapping[str, str]) -> Iterator[str]:
+        """The lines of an answer of any length. Raises RefusedError, also if the answer breaks off."""
+        try:
+            with self._client.stream("GET", path, params=query) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise RefusedError(_problem(answer), answer.status_code)
+                rest = b""
+                for part in answer.iter_bytes():
+                    *whole, rest = (rest + part).split(b"\n")  # httpx would end lines at U+2028 and its like too
+                    yield from (line.decode() for line in whole)
+                if rest:
+                    yield rest.decode()
+        except httpx.TransportError as error:
+            raise RefusedError(f"{self.gateway} broke off: {error}") from error
 
     def stranger(self) -> RefusedError:
         """What to raise for a success that no service of ours gives, so that nobody believes that it happened."""

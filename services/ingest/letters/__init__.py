@@ -1,0 +1,1 @@
+"""Dead letters over HTTP: found, counted, exported, corrected and replayed."""
