@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from shared.messages import ApiKey, Scope
 
 _PREFIX_BYTES = 5
 _SECRET_BYTES = 24
+_KEY = re.compile(rb"(tg_[0-9a-f]{%d}_)[0-9a-f]{%d}" % (2 * _PREFIX_BYTES, 2 * _SECRET_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,19 @@ def new_key() -> str:
 
 
 def describe_key(key: str, *, organisation: str, scope: Scope, version: int = 1) -> ApiKey:
-    """The record that other services recognise `key` by. Raises ValueError for text that is no key."""
+    """The record that other services recognise `key` by.
+
+    Raises ValueError for what is no key as `new_key` makes them: `without_secrets` would not know it.
+    """
     prefix = _prefix(key)
-    if prefix is None:
+    if prefix is None or not _KEY.fullmatch(key.encode("utf-8", "surrogatepass")):
         raise ValueError("a key looks like tg_<prefix>_<secret>; make one with `shared.keys.new_key()`")
     return ApiKey(prefix=prefix, hash=_digest(key), organisation=organisation, scope=scope, version=version)
+
+
+def without_secrets(text: bytes) -> bytes:
+    """`text` with the secret part of every key in it replaced by `***`: what is kept or shown must not hold one."""
+    return _KEY.sub(rb"\1***", text) if b"tg_" in text else text
 
 
 class KeyRing:

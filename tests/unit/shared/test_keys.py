@@ -78,7 +78,14 @@ def test_keys_are_never_the_same() -> None:
     assert all(len(k.split("_")[2]) == 48 for k in made)
 
 
-@pytest.mark.parametrize("text", ["", "secret", "tg_x_y", "tg_0123456789", "0123456789_0123456789_0123456789"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "secret", "tg_x_y", "tg_0123456789", "0123456789_0123456789_0123456789"),
+        *("tg_0123456789_chosen by somebody", f"{KEY} ", KEY.upper()),
+    ],
+    ids=[*("empty", "word", "short", "no secret", "no prefix"), *("chosen", "blank behind", "upper case")],
+)
 def test_text_that_is_no_key_cannot_be_described(text: str) -> None:
     with pytest.raises(ValueError, match="new_key"):
         describe_key(text, organisation="acme", scope="read")
