@@ -1,0 +1,1 @@
+"""What servers tell about their clients' WebSocket connections and background jobs, and the schema of each kind."""
