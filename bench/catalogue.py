@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +14,16 @@ from bench.aggregator.systems import SYSTEMS, TIDEGATE
 from bench.freshness.run import BENCH as FRESHNESS
 from bench.freshness.run import RATES as FRESHNESS_RATES
 from bench.freshness.run import run_freshness
+from bench.ingest.run import BENCH as INGEST
+from bench.ingest.run import SYSTEMS as INGEST_SYSTEMS
+from bench.ingest.run import run_ingest
 from bench.killpath.run import BENCH as KILLPATH
 from bench.killpath.run import RATES, SYSTEM, run_killpath
 from bench.progress import Bars
 from bench.results import Findings
+from bench.telemetry.run import BENCH as TELEMETRY
+from bench.telemetry.run import SYSTEM as TELEMETRY_SYSTEM
+from bench.telemetry.run import run_telemetry
 from shared.clock import Clock
 
 USUAL_WORKLOAD = next(iter(WORKLOADS))
@@ -33,6 +39,8 @@ class Order:
     trips: int = 100
     rates: Sequence[int] = RATES
     seed: int = 1
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """Name → URL, of what is started by others."""
 
 
 class RunBench(Protocol):
@@ -74,6 +82,14 @@ async def _freshness(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> 
     return await run_freshness(probes=order.trips, rates=rates, seed=order.seed, cache=cache, clock=clock, bars=bars)
 
 
+async def _ingest(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
+    return await run_ingest(systems=order.systems, peers=order.peers, seed=order.seed, cache=cache, bars=bars)
+
+
+async def _telemetry(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
+    return await run_telemetry(cache=cache, bars=bars)
+
+
 BENCHES = {
     bench.name: bench
     for bench in (
@@ -91,6 +107,20 @@ BENCHES = {
             SYSTEM,
             _killpath,
         ),
+        Bench(
+            INGEST,
+            "events over HTTP to acknowledged Kafka records, at the peak and at half of it",
+            INGEST_SYSTEMS,
+            TIDEGATE,
+            _ingest,
+        ),
         Bench(FRESHNESS, "an acknowledged event to its visible window", (SYSTEM,), SYSTEM, _freshness),
+        Bench(
+            TELEMETRY,
+            "what a server's telemetry costs each call",
+            (TELEMETRY_SYSTEM,),
+            TELEMETRY_SYSTEM,
+            _telemetry,
+        ),
     )
 }

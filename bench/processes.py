@@ -66,11 +66,14 @@ class Measured:
     def usage(self) -> Usage:
         """Raises BenchError if the program has ended."""
         try:
-            status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8", errors="replace")
-            stat = Path(f"/proc/{self._child.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            return _usage_of(self._child.pid)
         except OSError as error:
             raise BenchError(f"the system does not say what {self._name} uses: {error}") from error
-        return parse_usage(status, stat, os.sysconf("SC_CLK_TCK"))
+
+    def usage_of_all(self) -> Usage:
+        """As `usage`, with its children that are still there: their CPU time and memory added up."""
+        found = [self.usage(), *map(_usage_of_child, _children_of(self._child.pid))]
+        return Usage(sum(one.cpu_seconds for one in found), sum(one.peak_memory for one in found))
 
     async def stop(self) -> None:
         """Ends it, if need be by force, with everything that it started."""
@@ -117,6 +120,28 @@ async def measured(
         yield process
     finally:
         await process.stop()
+
+
+def _usage_of(pid: int) -> Usage:
+    """Raises OSError for a process that has ended."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return parse_usage(status, stat, os.sysconf("SC_CLK_TCK"))
+
+
+def _usage_of_child(pid: int) -> Usage:
+    try:
+        return _usage_of(pid)
+    except OSError:  # it has just ended
+        return Usage(0.0, 0)
+
+
+def _children_of(pid: int) -> list[int]:
+    """By `/proc/PID/task`: every thread lists the children that it started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += map(int, task.read_text(encoding="ascii").split())
+    return found
 
 
 def parse_usage(status: str, stat: str, ticks_per_second: int) -> Usage:

@@ -15,6 +15,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # what naive moments can be subtracted from
 
 
 def system_clock() -> int:
@@ -29,9 +30,8 @@ def to_datetime(micros: int) -> datetime:
 
 def from_datetime(moment: datetime) -> int:
     """A naive `moment` is taken as UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - (_NAIVE_EPOCH if moment.tzinfo is None else _EPOCH)
+    return since.days * DAY + since.seconds * SECOND + since.microseconds
 
 
 def to_iso(micros: int) -> str:

@@ -6,11 +6,13 @@ operational endpoints → request metrics → problems → authentication → bo
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -23,8 +25,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from shared import strict_json
+from shared.http_protocol import HttpProtocol
 from shared.keys import KeyRing, Principal, Refusal, permits
 from shared.messages import Scope
 from shared.postgres import RETRYABLE
@@ -41,6 +45,8 @@ Ready = Callable[[], str | None]
 """None when the service can work, else what it waits for."""
 
 MAX_BODY = 8 * 1024 * 1024
+MAX_SOCKET_MESSAGE = 1024 * 1024
+"""Bytes of a WebSocket message after decompression; a longer one ends the connection (1009)."""
 
 
 _MAX_DETAIL = 6_000
@@ -243,9 +249,14 @@ class RequestMetrics:
             registry=registry,
         )
 
+        self._answered: dict[tuple[str, int], Counter] = {}
+
     def observe(self, method: str, status: int, seconds: float) -> None:
         known = method if method in _METHODS else "OTHER"
-        self._requests.labels(known, str(status)).inc()
+        answered = self._answered.get((known, status))
+        if answered is None:
+            answered = self._answered[known, status] = self._requests.labels(known, str(status))
+        answered.inc()
         self._seconds.observe(seconds)
 
 
@@ -259,16 +270,29 @@ def service_app(
     needed: Needed,
     ready: Ready,
     registry: CollectorRegistry,
-    max_body: int = MAX_BODY,
+    max_body: Callable[[AsgiScope], int] = lambda _: MAX_BODY,
+    sockets: AsgiApp | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> AsgiApp:
-    """The whole application of a service around its `routes`."""
+    """The whole application of a service around its `routes`; `max_body` is in bytes, as they are sent.
+
+    `exposition` is what `/metrics` shows, by default the `registry` alone. WebSockets go to `sockets`, by default to
+    `routes`, which authenticates them itself (`admitted`).
+    """
     metrics = RequestMetrics(registry)
+    sockets = sockets or routes
+
+    async def own_metrics() -> bytes:
+        return generate_latest(registry)
+
+    show = exposition or own_metrics
 
     async def app(scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await routes(scope, receive, send)
+            await sockets(scope, receive, send)
             return
-        if await _answer_operational(scope, send, registry, ready):
+        if scope["path"] in _OPERATIONAL:
+            await _answer_operational(scope, send, show, ready)
             return
         started = time.perf_counter()
         status = 500
@@ -281,7 +305,7 @@ def service_app(
 
         try:
             _authenticate(scope, keys, needed, ready)
-            await routes(scope, _limited(scope, receive, max_body), observed_send)
+            await routes(scope, _limited(scope, receive, max_body(scope)), observed_send)
         except Problem as problem:
             await send_problem(observed_send, problem)
         finally:
@@ -290,51 +314,68 @@ def service_app(
     return app
 
 
-async def _answer_operational(scope: AsgiScope, send: Send, registry: CollectorRegistry, ready: Ready) -> bool:
+_OPERATIONAL = frozenset({"/metrics", "/healthz", "/readyz"})
+
+
+async def _answer_operational(
+    scope: AsgiScope, send: Send, exposition: Callable[[], Awaitable[bytes]], ready: Ready
+) -> None:
     path = scope["path"]
     if path == "/metrics":
-        text = generate_latest(registry)
+        text = await exposition()
         await send_response(send, 200, text, content_type="text/plain; version=0.0.4; charset=utf-8")
     elif path == "/healthz":
         await send_response(send, 200, b'{"status":"alive"}')
-    elif path == "/readyz":
+    else:
         waiting_for = ready()
         if waiting_for is None:
             await send_response(send, 200, b'{"status":"ready"}')
         else:
             await send_problem(send, unavailable(waiting_for, reason="not_ready"))
-    else:
-        return False
-    return True
 
 
 def _authenticate(scope: AsgiScope, keys: KeyRing, needed: Needed, ready: Ready) -> None:
     wanted = needed(scope["method"], scope["path"])
-    if wanted is None:
-        return
-    found = keys.identify(_presented_key(scope["headers"]))
+    if wanted is not None:
+        scope["principal"] = admitted(presented_key(scope["headers"]), wanted, keys, ready)
+
+
+def admitted(key: str | None, wanted: Scope, keys: KeyRing, ready: Ready) -> Principal:
+    """Who presents `key`, which must permit what `wanted` does. Raises Problem 401, 403 or, until `ready`, 503."""
+    found = keys.identify(key)
     if found is Refusal.UNKNOWN and (waiting_for := ready()) is not None:
         raise unavailable(waiting_for, reason="not_ready")  # the key may be one that has not reached us yet
     if isinstance(found, Refusal):
         raise Problem(
             401,
             found.value,
-            "send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+            "send an API key as `Authorization: Bearer KEY`, `X-API-Key: KEY` or the user name of Basic",
             headers={"WWW-Authenticate": "Bearer"},
         )
     refusal = permits(found.scope, wanted)
     if refusal is not None:
         raise Problem(403, refusal.value, f"this needs a key with scope {wanted}; yours has {found.scope}")
-    scope["principal"] = found
+    return found
 
 
-def _presented_key(headers: list[tuple[bytes, bytes]]) -> str | None:
+def presented_key(headers: list[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if name == b"x-api-key":
             return value.decode("latin-1").strip()
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             return value[7:].decode("latin-1").strip()
+        if name == b"authorization" and value[:6].lower() == b"basic ":
+            return _basic_key(value[6:])
     return None
+
+
+def _basic_key(credentials: bytes) -> str | None:
+    """The user name, or the password if that is empty: clients that know only Basic send the key as one of them."""
+    try:
+        user, _, password = base64.b64decode(credentials.strip(), validate=True).decode("latin-1").partition(":")
+    except ValueError:
+        return None
+    return user or password
 
 
 def _limited(scope: AsgiScope, receive: Receive, max_body: int) -> Receive:
@@ -356,11 +397,43 @@ def _limited(scope: AsgiScope, receive: Receive, max_body: int) -> Receive:
 
 
 def _too_large(max_body: int) -> Problem:
-    return Problem(413, "body_too_large", f"a request body may have at most {max_body} bytes")
+    """The rest of the body is not waited for: with the connection it ends."""
+    detail = f"a request body may have at most {max_body} bytes"
+    return Problem(413, "body_too_large", detail, headers={"Connection": "close"})
+
+
+_FAREWELL_SECONDS = 2.0
+
+
+def _is_closing(connection: object) -> bool:
+    return isinstance(connection, WebSocketsSansIOProtocol) and connection.close_sent
 
 
 class _Uvicorn(uvicorn.Server):
-    """Without uvicorn's way of raising the signal again once it has served: the service's own shutdown follows."""
+    """Without uvicorn's way of raising the signal again once it has served: the service's own shutdown follows.
+
+    Before connections are ended, `drain` may end its own in its own way: uvicorn cuts WebSockets off.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        if self._drain is not None:
+            await self._drain()
+            await self._said_farewell()
+        await super().shutdown(sockets)
+
+    async def _said_farewell(self) -> None:
+        """Lets WebSockets that were closed hear the other side's answer: cut off with something left to read, their
+        last words would be lost with the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                while any(_is_closing(connection) for connection in self.server_state.connections):
+                    await asyncio.sleep(0.01)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -371,22 +444,51 @@ class _Uvicorn(uvicorn.Server):
                 self._captured_signals.clear()
 
 
-class Server:
-    """Serves an ASGI application inside the running event loop."""
+def bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A socket that does not listen yet; `shared` with others of this user that are bound alike (SO_REUSEPORT).
 
-    def __init__(self, app: AsgiApp, *, host: str, port: int) -> None:
+    Raises OSError that names the address if it is taken.
+    """
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((host, port))
+    except OSError as error:
+        holder.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return holder
+
+
+class Server:
+    """Serves an ASGI application inside the running event loop; on a `shared` port beside other processes of ours."""
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        host: str,
+        port: int,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        shared: bool = False,
+    ) -> None:
         self._address = (host, port)
+        self._shared = shared
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # nothing asks where a request comes from
             timeout_graceful_shutdown=10,
-            http="httptools",
-            ws="auto",
+            http=HttpProtocol,
+            ws="websockets-sansio",
+            ws_max_size=MAX_SOCKET_MESSAGE,
+            ws_per_message_deflate=False,  # a compressor takes 40 KiB a connection, more than all the rest
         )
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, drain)
 
     async def run(self) -> None:
         """Returns after SIGINT or SIGTERM, when the requests in flight have been answered.
@@ -394,12 +496,8 @@ class Server:
         Raises OSError that names the address if it is taken.
         """
         host, port = self._address
-        try:
-            listener = socket.create_server(
-                self._address, family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=4096
-            )
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        listener = bound(host, port, shared=self._shared)
+        listener.listen(4096)
         logger.info("listening", extra={"host": host, "port": port})
         await self._server.serve(sockets=[listener])
 

@@ -25,9 +25,15 @@ T = TypeVar("T", bound=Message)
 _SEED = 0x9747B28C
 
 
-def partition_of(key: str, partitions: int) -> int:
+MAX_BATCH_SIZE = 512 * 1024
+"""Bytes of a producer's batch before compression."""
+
+
+def partition_of(key: str | bytes, partitions: int) -> int:
     """Kafka's default placement (murmur2, sign bit cleared, modulo), the same for every producer of ours."""
-    return int((murmurhash2(key.encode(), _SEED) & 0x7FFFFFFF) % partitions)
+    encoded = key if isinstance(key, bytes) else key.encode()
+    place: int = (murmurhash2(encoded, _SEED) & 0x7FFFFFFF) % partitions
+    return place
 
 
 class _MurmurPartitioner:
@@ -70,7 +76,7 @@ def new_producer(bootstrap: str, **overrides: Any) -> AIOKafkaProducer:
         "enable_idempotence": True,
         "compression_type": "lz4",
         "partitioner": _MurmurPartitioner(),
-        "max_batch_size": 512 * 1024,
+        "max_batch_size": MAX_BATCH_SIZE,
         "max_request_size": 2 * 1024 * 1024,
         "request_timeout_ms": 10_000,
     }

@@ -17,6 +17,10 @@ Scope = Literal["ingest", "read", "admin"]
 """What a key may do: send events and results; read, assign and evaluate; everything."""
 
 
+LetterMark = Literal["claimed", "released", "replayed", "discarded"]
+"""See `DeadLetterMark`."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages: JSON objects, absent fields mean their default."""
 
@@ -50,6 +54,29 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     payload: bytes
     partition: int | None = None
     offset: int | None = None
+
+
+class DeadLetterMark(Message, frozen=True, kw_only=True):
+    """What became of a dead letter. Of all claims to a letter the first in the log holds until it is released.
+
+    `claimed`: its event is about to be stored; `replayed`: it is stored; `released`: it has not been and will not be;
+    `discarded`: nobody wants it.
+    """
+
+    letter: str
+    """The dead letter's id."""
+    organisation: str
+    mark: LetterMark
+    marked_at: int
+    attempt: str = ""
+    """Names the claim, and whatever refers to it."""
+    event_id: str | None = None
+    event_key: str | None = None
+    """The record key of the letter's event, which says in which partition to look for it."""
+    event_digest: str | None = None
+    """Of all that the event says, but not when it was received."""
+    by: str = ""
+    """Prefix of the key with which somebody asked for it."""
 
 
 class MetricUpdate(Message, frozen=True, kw_only=True):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MAX_PROCESSES = 256
+"""More than any machine has cores for."""
+
 
 class SettingsError(Exception):
     """A variable is missing or malformed; the message names it and says what it should hold."""
@@ -17,7 +20,9 @@ class Settings:
     Environment: `TIDEGATE_KAFKA` (bootstrap servers, comma-separated), `TIDEGATE_POSTGRES` (a postgresql:// URL),
     `TIDEGATE_HOST` and `TIDEGATE_PORT` (HTTP), `TIDEGATE_LOG_LEVEL`, `TIDEGATE_INSTANCE` (a stable name of
     this process among its like, for static group membership), `TIDEGATE_BOOTSTRAP_KEYS` (assignment
-    only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start) and `TIDEGATE_SCRATCH` (the
+    only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start), `TIDEGATE_SEALING_KEYS` (ingest
+    only: a file of the keys that seal secrets at rest, see `shared.sealing`), `TIDEGATE_PROCESSES` (ingest only: how
+    many processes share its port, by default 1) and `TIDEGATE_SCRATCH` (the
     aggregator's worker only: a directory for files that need not last; else the system's temporary one).
     """
 
@@ -29,6 +34,8 @@ class Settings:
     instance: str
     bootstrap_keys: str | None
     scratch: str | None = None
+    sealing_keys: str | None = None
+    processes: int = 1
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -36,6 +43,9 @@ class Settings:
         port = environ.get("TIDEGATE_PORT", "8000")
         if not port.isdigit() or int(port) > 65535:
             raise SettingsError(f"TIDEGATE_PORT must be a port number, not {port!r}")
+        processes = environ.get("TIDEGATE_PROCESSES", "1")
+        if not (processes.isascii() and processes.isdigit() and 1 <= int(processes) <= MAX_PROCESSES):
+            raise SettingsError(f"TIDEGATE_PROCESSES must be 1 to {MAX_PROCESSES}, not {processes!r}")
         return cls(
             kafka=_required(environ, "TIDEGATE_KAFKA", "bootstrap servers such as kafka:9092"),
             postgres=_required(environ, "TIDEGATE_POSTGRES", "a URL such as postgresql://user:pw@host/db"),
@@ -45,6 +55,8 @@ class Settings:
             instance=environ.get("TIDEGATE_INSTANCE", "0"),
             bootstrap_keys=environ.get("TIDEGATE_BOOTSTRAP_KEYS"),
             scratch=environ.get("TIDEGATE_SCRATCH") or None,
+            sealing_keys=environ.get("TIDEGATE_SEALING_KEYS") or None,
+            processes=int(processes),
         )
 
 

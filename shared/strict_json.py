@@ -23,6 +23,8 @@ _ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
 """Makes all digits alike, so that plain substring searches, which are much faster, find long and huge numbers."""
 _LONG = b"0" * 19
+_LONG_NUMBER = re.compile(rb"(?:\A|[:,\[ \t\r\n-])0{19}")
+"""Where a number may begin: the digits of an id in a string mostly begin with it, behind a quotation mark."""
 _EXPONENT = re.compile(rb"0e[+-]?000")
 _MANTISSA = 64
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -63,7 +65,8 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        loads(raw)  # the decoder stops at the first fault: behind it, the document may be no JSON at all
+        if decoder is not _ANY:
+            loads(raw)  # the decoder stops at the first fault: behind it, the document may be no JSON at all
         raise InvalidJsonError(Violation.SCHEMA, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidJsonError(Violation.MALFORMED, str(error)) from None
@@ -73,13 +76,20 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 def is_suspicious(raw: bytes) -> bool:
     """False guarantees that a document which parses holds nothing that we refuse."""
+    return has_suspicious_value(raw) or openings(raw) > MAX_DEPTH
+
+
+def has_suspicious_value(raw: bytes) -> bool:
+    """False guarantees that a document which parses holds nothing that we refuse, but for its depth."""
+    if b"\\" in raw and _ESCAPE.search(raw) is not None:
+        return True
     shape = raw.translate(_SHAPE)
-    return (
-        (b"\\u" in raw and _ESCAPE.search(raw) is not None)
-        or _LONG in shape
-        or _may_be_huge(shape)
-        or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
-    )
+    return (_LONG in shape and _LONG_NUMBER.search(shape) is not None) or _may_be_huge(shape)
+
+
+def openings(raw: bytes) -> int:
+    """No document nests deeper: its opening brackets, those in strings included."""
+    return raw.count(b"[") + raw.count(b"{")
 
 
 def _may_be_huge(shape: bytes) -> bool:
@@ -94,7 +104,7 @@ def _may_be_huge(shape: bytes) -> bool:
 def inspect(raw: bytes) -> Any:
     """Parses slowly, by the standard library, which lets every fault be named. Raises InvalidJsonError."""
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant, parse_int=_bounded_int)
+        value = json.loads(raw, parse_constant=_refuse_constant, parse_int=_bounded_int, parse_float=_finite_float)
     except InvalidJsonError:
         raise
     except RecursionError:
@@ -137,6 +147,14 @@ def _check_text(text: str) -> None:
 
 def _refuse_constant(name: str) -> Any:
     raise InvalidJsonError(Violation.MALFORMED, f"{name} is not JSON")
+
+
+def _finite_float(digits: str) -> float:
+    """A name that stands twice hides its first value from `check`, not from the decoder."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise InvalidJsonError(Violation.NON_FINITE, "a number is not finite")
+    return number
 
 
 def _bounded_int(digits: str) -> int:

@@ -14,15 +14,17 @@ from deploy.local.readiness import is_ready
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`command` follows the Python interpreter. The owner of API keys is told where the first three stand."""
+    """`command` follows the Python interpreter. The owner of API keys is told where the first three stand, who seals
+    secrets where the keys for that stand."""
 
     name: str
     command: tuple[str, ...]
     owns_keys: bool = False
+    seals: bool = False
 
 
 SERVICES = (
-    Service("ingest", ("-m", "services.ingest")),
+    Service("ingest", ("-m", "services.ingest"), seals=True),
     Service("assignment", ("-m", "services.assignment"), owns_keys=True),
     Service("aggregator-worker", ("-m", "services.aggregator", "worker")),
     Service("aggregator-api", ("-m", "services.aggregator", "api")),
@@ -38,10 +40,13 @@ class Neighbours:
     postgres: str
     keys_file: Path
     log_level: str
+    sealing_keys_file: Path | None = None
 
 
 def service_environment(service: Service, neighbours: Neighbours, port: int) -> Mapping[str, str]:
     keys = {"TIDEGATE_BOOTSTRAP_KEYS": str(neighbours.keys_file)} if service.owns_keys else {}
+    if service.seals and neighbours.sealing_keys_file is not None:
+        keys["TIDEGATE_SEALING_KEYS"] = str(neighbours.sealing_keys_file)
     return {
         **keys,
         "TIDEGATE_KAFKA": neighbours.kafka,

@@ -25,6 +25,7 @@ from deploy.local.state import SCOPES, ProcessRecord, Record, StateDirectory, St
 from deploy.local.supervisor import StartError, Supervisor
 from shared.kafka import create_topics
 from shared.keys import new_key
+from shared.sealing import new_sealing_key
 
 POSTGRES_VERSION = "18"
 
@@ -186,6 +187,8 @@ class LocalStack:
                 keys = {scope: new_key() for scope in SCOPES}
                 write_private(self.state.keys_file, json.dumps(keys, indent=1).encode() + b"\n")
             read_keys(self.state)
+            if not self.state.sealing_keys_file.exists():
+                write_private(self.state.sealing_keys_file, f"{new_sealing_key()}\n".encode())
         if not self.state.password_file.exists():
             if self.state.is_complete("postgres", POSTGRES_VERSION):
                 raise StateError(f"{self.state.password_file} is missing: without it the database cannot be opened")
@@ -236,7 +239,9 @@ class LocalStack:
     def _everything_else(self) -> list[Process | Job]:
         directory = self.state.path / "gateway"
         directory.mkdir(exist_ok=True)
-        neighbours = Neighbours(self.kafka, self.postgres, self.state.keys_file, self._log_level)
+        neighbours = Neighbours(
+            self.kafka, self.postgres, self.state.keys_file, self._log_level, self.state.sealing_keys_file
+        )
         return [
             gateway.gateway(host=self._host, port=self._ports["gateway"], backends=self._ports, directory=directory),
             Job("topics", lambda: create_topics(self.kafka, replication_factor=1), depends_on=("kafka",)),

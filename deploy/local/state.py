@@ -4,6 +4,7 @@
   lock               held by the supervisor while it lives
   state.json         what runs, with pids and ports; ports are kept from start to start
   keys.json          the three API keys                    postgres.password
+  sealing.keys       what secrets of data sources are sealed with in Postgres and Kafka
   kafka/  postgres/  data, beside a marker written once their preparation was complete
   gateway/           the gateway's own files               logs/NAME.log
 """
@@ -67,6 +68,7 @@ class StateDirectory:
         self.path = path.absolute()
         self.logs = self.path / "logs"
         self.keys_file = self.path / "keys.json"
+        self.sealing_keys_file = self.path / "sealing.keys"
         self.password_file = self.path / "postgres.password"
         self._record_file = self.path / "state.json"
         self._lock_file = self.path / "lock"

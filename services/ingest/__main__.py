@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
+import sys
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from services.ingest.api import ingest_api
-from services.ingest.http import EventRoutes, needed_scope
+from services.ingest.compat.routes import CompatibleRoutes
+from services.ingest.domain.compat import READERS
+from services.ingest.domain.normalise import read_event
+from services.ingest.http import EventRoutes, max_body, needed_scope
 from services.ingest.intake import Intake
 from services.ingest.kafka_producer import KafkaProducer
+from services.ingest.letters.desk import letter_desk
 from services.ingest.metrics import IngestMetrics
+from services.ingest.processes import COMMAND, Place, Workers, orphaned
 from services.ingest.producer import Limits, SharedBatches
+from services.ingest.sources.api import needed_scope as source_scope
+from services.ingest.sources.service import start_sources
+from services.ingest.sources.webhooks import PREFIX as WEBHOOKS
+from services.ingest.telemetry_api import telemetry_routes
+from services.ingest.websocket import EventStream
+from services.ingest.worker_metrics import WorkerMetrics
 from shared.clock import system_clock
-from shared.http import AsgiApp, Server, service_app
-from shared.kafka import Replica, Tail
+from shared.http import AsgiApp, Server, admitted, service_app
+from shared.kafka import Replica
 from shared.keys import KeyRing
+from shared.messages import Scope
 from shared.settings import Settings
 from shared.telemetry import configure_logging
-from shared.topics import DEAD_LETTERS, EVENTS, KEYS
+from shared.topics import DEAD_LETTER_MARKS, DEAD_LETTERS, EVENTS, KEYS
 
 DEAD_LETTER_LIMITS = Limits(pending_bytes=16 * 1024 * 1024)
 """A flood of invalid events may take less memory than events may."""
 
 
-async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
-    """The application with everything it needs started; `resources` stops it all, last started first."""
+async def ingest_app(
+    settings: Settings, resources: AsyncExitStack, place: Place | None = None
+) -> tuple[AsgiApp, EventStream]:
+    """The application with everything it needs started, and what in it must be drained before it ends.
+
+    `resources` stops it all, last started first. `place` is ours among several processes.
+    """
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry)
 
@@ -37,10 +59,6 @@ async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
     keys = Replica(settings.kafka, KEYS, ring.learn)
     resources.push_async_callback(keys.stop)
     await keys.start()
-
-    tail = Tail(settings.kafka, DEAD_LETTERS.name)
-    resources.push_async_callback(tail.stop)
-    await tail.start()
 
     def log_of(topic: str, limits: Limits) -> SharedBatches:
         connect = lambda: KafkaProducer(settings.kafka)  # noqa: E731
@@ -51,7 +69,8 @@ async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
     # One producer each: a flood of dead letters must not hold up events.
     events = log_of(EVENTS.name, Limits())
     letters = log_of(DEAD_LETTERS.name, DEAD_LETTER_LIMITS)
-    await asyncio.gather(events.start(), letters.start())
+    marks = log_of(DEAD_LETTER_MARKS.name, DEAD_LETTER_LIMITS)
+    await asyncio.gather(events.start(), letters.start(), marks.start())
 
     intake = Intake(
         events=events,
@@ -60,23 +79,95 @@ async def ingest_app(settings: Settings, resources: AsyncExitStack) -> AsgiApp:
         new_id=lambda: str(uuid.uuid4()),
         metrics=metrics,
     )
-    return service_app(
-        EventRoutes(intake, ingest_api(tail)),
-        keys=ring,
-        needed=needed_scope,
-        ready=lambda: events.waiting_for() or letters.waiting_for() or keys.waiting_for(),
-        registry=registry,
+    sources = await start_sources(settings, intake, registry, system_clock, resources)
+    dead_letters, marks_wait_for = await letter_desk(
+        settings.kafka,
+        intake=intake,
+        events=events,
+        marks=marks,
+        reader_of=lambda letter: (
+            sources.catalogue.reader(letter.organisation, letter.origin) or READERS.get(letter.origin, read_event)
+        ),
+        metrics=metrics,
+        resources=resources,
     )
+    ready = lambda: events.waiting_for() or letters.waiting_for() or keys.waiting_for() or marks_wait_for()  # noqa: E731
+    admit = lambda key: admitted(key, "ingest", ring, ready)  # noqa: E731
+    stream = EventStream(intake, admit=admit, metrics=metrics.sockets)
+    shown = None
+    if place is not None:
+        shown = WorkerMetrics(registry, place.number, place.directory)
+        resources.push_async_callback(shown.stop)
+        await shown.start()
+    rest = ingest_api(*dead_letters, telemetry_routes(), *sources.routes)
+    app = service_app(
+        EventRoutes(intake, CompatibleRoutes(intake, admit, system_clock, rest)),
+        keys=ring,
+        needed=_needed,
+        ready=ready,
+        registry=registry,
+        max_body=max_body,
+        sockets=stream,
+        exposition=None if shown is None else shown.text,
+    )
+    return app, stream
 
 
-async def main() -> None:
+def _needed(method: str, path: str) -> Scope | None:
+    """A webhook is let in by its signature."""
+    if path.startswith(f"{WEBHOOKS}/"):
+        return None
+    return source_scope(method, path) or needed_scope(method, path)
+
+
+def _calm_collector() -> None:
+    """What is there by now stays; what events leave behind has no cycles, so that looking for some can wait.
+
+    By default Python looks each time that there are 700 new objects, some events' worth, and now and then at all.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+async def serve(settings: Settings, place: Place | None = None) -> None:
+    """Returns after SIGINT or SIGTERM, as one of several processes also when their parent is gone."""
+    server: Server | None = None
+
+    def end(alone: asyncio.Task[None]) -> None:
+        if alone.cancelled():
+            return
+        if server is None:  # a start waits for Kafka without end, and owes nobody an answer
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            server.stop()
+
+    async with AsyncExitStack() as resources:
+        shared = place is not None
+        if shared:
+            alone = asyncio.create_task(orphaned())
+            alone.add_done_callback(end)
+            resources.callback(alone.cancel)
+        app, stream = await ingest_app(settings, resources, place)
+        _calm_collector()
+        server = Server(app, host=settings.host, port=settings.port, drain=stream.drain, shared=shared)
+        await server.run()
+
+
+async def main(arguments: Sequence[str]) -> None:
     settings = Settings.from_environment(os.environ)
     configure_logging("ingest", settings.log_level)
-    async with AsyncExitStack() as resources:
-        app = await ingest_app(settings, resources)
-        await Server(app, host=settings.host, port=settings.port).run()
+    if arguments:
+        number, directory = arguments
+        await serve(settings, Place(int(number), Path(directory)))
+    elif settings.processes > 1:
+        await Workers(
+            settings.processes, host=settings.host, port=settings.port, environment=os.environ, command=COMMAND
+        ).run()
+    else:
+        await serve(settings)
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.ingest.domain.normalise import MAX_EVENT_BYTES, EventBody, Rejected, normalised
+from services.ingest.domain.sent_at import by_our_clock
 from services.ingest.event_log import Cause, EventLog, NotStoredError, Record
 from services.ingest.metrics import IngestMetrics
 from shared.clock import Clock
@@ -29,6 +30,9 @@ EVENTS_PER_TURN = 500
 Given = tuple[bytes, EventBody | Rejected]
 """One event as it was sent, and what it says, or why that cannot be read."""
 
+Place = tuple[int, int]
+"""Partition and offset in the topic that an event was read from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -39,6 +43,8 @@ class Sender:
     """Stands in for what an event's own context does not say."""
     origin: str = "http"
     """How it came in, as dead letters name it."""
+    sent_at: str | None = None
+    """When the client sent it, by the clock that also gave its events their times (RFC 3339)."""
 
 
 class Intake:
@@ -65,24 +71,49 @@ class Intake:
         if refusal is not None:
             raise _unavailable(refusal)
 
-    async def take(self, given: Sequence[Given], sender: Sender) -> list[Event | Rejected]:
+    async def take(
+        self, given: Sequence[Given], sender: Sender, places: Sequence[Place] | None = None
+    ) -> list[Event | Rejected]:
         """A verdict for each, once Kafka has the events and the dead letters of what is none.
 
+        `places` is where each was read, which its dead letter tells.
         Raises Problem 503: then all of them are to be sent again, with the same ids.
         """
-        verdicts = await self._judge(given, sender)
-        letters = [
-            self._dead_letter(verdict, raw, sender)
-            for verdict, (raw, _) in zip(verdicts, given, strict=True)
-            if isinstance(verdict, Rejected)
-        ]
-        await self._store([verdict for verdict in verdicts if isinstance(verdict, Event)], letters)
+        return await self.take_bodies([body for _, body in given], lambda: [raw for raw, _ in given], sender, places)
+
+    async def take_bodies(
+        self,
+        bodies: Sequence[EventBody | Rejected],
+        raws: Callable[[], Sequence[bytes]],
+        sender: Sender,
+        places: Sequence[Place] | None = None,
+    ) -> list[Event | Rejected]:
+        """`take` for whoever need not know each event's own bytes unless it is asked for them.
+
+        Raises Problem 503.
+        """
+        verdicts = await self._judge(bodies, sender)
+        events = [verdict for verdict in verdicts if isinstance(verdict, Event)]
+        letters: list[DeadLetter] = []
+        if len(events) < len(verdicts):
+            letters = [
+                self._dead_letter(verdict, raw, sender, places[i] if places else (None, None))
+                for i, (verdict, raw) in enumerate(zip(verdicts, raws(), strict=True))
+                if isinstance(verdict, Rejected)
+            ]
+        await self._store(events, letters)
         return verdicts
 
-    async def _judge(self, given: Sequence[Given], sender: Sender) -> list[Event | Rejected]:
+    async def judge(self, given: Sequence[Given], sender: Sender) -> list[Event | Rejected]:
+        """A verdict for each; nothing is kept."""
+        return await self._judge([body for _, body in given], sender)
+
+    async def _judge(self, bodies: Sequence[EventBody | Rejected], sender: Sender) -> list[Event | Rejected]:
         now = self._clock()
+        if sender.sent_at is not None:
+            bodies = [by_our_clock(body, sender.sent_at, now) for body in bodies]
         verdicts: list[Event | Rejected] = []
-        for _, body in given:
+        for body in bodies:
             verdicts.append(
                 body
                 if isinstance(body, Rejected)
@@ -98,7 +129,9 @@ class Intake:
                 await asyncio.sleep(0)
         return verdicts
 
-    def _dead_letter(self, rejected: Rejected, raw: bytes, sender: Sender) -> DeadLetter:
+    def _dead_letter(
+        self, rejected: Rejected, raw: bytes, sender: Sender, place: Place | tuple[None, None]
+    ) -> DeadLetter:
         self._metrics.invalid[rejected.reason].inc()
         detail = rejected.detail
         if len(raw) > MAX_DEAD_LETTER_BYTES:
@@ -111,10 +144,12 @@ class Intake:
             origin=sender.origin,
             received_at=self._clock(),
             payload=raw[:MAX_DEAD_LETTER_BYTES],
+            partition=place[0],
+            offset=place[1],
         )
 
     async def _store(self, events: list[Event], letters: list[DeadLetter]) -> None:
-        records: list[Record] = [(EVENTS.key(event), EVENTS.encode(event)) for event in events]
+        records: list[Record] = list(zip(map(EVENTS.key, events), EVENTS.encode_all(events), strict=True))
         try:
             if not letters:
                 await self._events.append(records)

@@ -8,7 +8,9 @@ from collections.abc import Awaitable
 from aiokafka import AIOKafkaProducer
 
 from services.ingest.lanes import Batch
-from shared.kafka import new_producer
+from services.ingest.record_batch import RecordBatch
+from shared.clock import system_clock
+from shared.kafka import MAX_BATCH_SIZE, new_producer
 
 
 class KafkaProducer:
@@ -25,8 +27,7 @@ class KafkaProducer:
         return partitions
 
     def create_batch(self) -> Batch:
-        batch: Batch = self._producer.create_batch()
-        return batch
+        return RecordBatch(MAX_BATCH_SIZE, system_clock() // 1_000)
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Awaitable[object]:
         acknowledged: Awaitable[object] = await self._producer.send_batch(batch, topic, partition=partition)

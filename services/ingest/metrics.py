@@ -24,6 +24,14 @@ class IngestMetrics:
         self.dead_letters = Counter(
             "tidegate_ingest_dead_letters_total", "Invalid events kept on events.v1.dlq", registry=registry
         )
+        settled = Counter(
+            "tidegate_ingest_dead_letters_settled_total",
+            "Dead letters whose event was stored after all, or that nobody wants",
+            ["outcome"],
+            registry=registry,
+        )
+        self.replayed = settled.labels("replayed")
+        self.discarded = settled.labels("discarded")
         self._refused = Counter(
             "tidegate_ingest_requests_refused_total",
             "Requests answered with 503 because Kafka did not take their events, by cause",
@@ -59,6 +67,8 @@ class IngestMetrics:
             registry=registry,
         )
 
+        self.sockets = SocketMetrics(registry)
+
     def of_topic(self, topic: str) -> TopicMetrics:
         return TopicMetrics(
             batches=self._batches.labels(topic),
@@ -82,3 +92,17 @@ class TopicMetrics:
     refused: Callable[[str], Counter]
     pending_bytes: Gauge
     pending_age: Gauge
+
+
+class SocketMetrics:
+    """The WebSockets over which events come in. `closed` has the codes with which we end them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.open = Gauge("tidegate_ingest_sockets", "WebSockets that are open", registry=registry)
+        self.messages = Counter(
+            "tidegate_ingest_socket_messages_total", "Messages with events read from WebSockets", registry=registry
+        )
+        closed = Counter(
+            "tidegate_ingest_sockets_closed_total", "WebSockets that we ended, by code", ["code"], registry=registry
+        )
+        self.closed = {code: closed.labels(str(code)) for code in (1001, 1008, 1013)}

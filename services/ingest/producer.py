@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,7 +28,7 @@ from aiokafka.errors import (
 )
 
 from services.ingest.event_log import Cause, NotStoredError, Record
-from services.ingest.lanes import Batch, Lane, Ticket, Waiting
+from services.ingest.lanes import Batch, Encoded, Lane, Parcel, Ticket, size_of
 from services.ingest.metrics import TopicMetrics
 from shared.kafka import partition_of
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class BatchProducer(Protocol):
-    """The part of an aiokafka producer that is used here."""
+    """The part of an aiokafka producer that is used here, with batches of our own."""
 
     async def start(self) -> None: ...
 
@@ -119,8 +119,12 @@ class SharedBatches:
             return Cause.STOPPING
         if self._pending_bytes > self._limits.pending_bytes:
             return Cause.FULL
-        if self._pending_bytes and self._oldest_age() > self._limits.pending_age:
-            return Cause.STALE
+        if self._pending_bytes:
+            limit = self._loop.time() - self._limits.pending_age
+            for lane in self._lanes:
+                born = lane.oldest()
+                if born is not None and born < limit:
+                    return Cause.STALE
         return None
 
     async def append(self, records: Sequence[Record]) -> None:
@@ -130,22 +134,30 @@ class SharedBatches:
             raise NotStoredError(refusal)
         if not records:
             return
-        ticket = Ticket(self._loop.create_future(), len(records), self._loop.time())
-        lanes = self._lanes
-        size = 0
-        for key, value in records:
-            lane = lanes[partition_of(key, len(lanes))]
-            encoded = key.encode()
-            lane.queue.append((encoded, value, ticket))
-            lane.filled.set()
-            size += len(encoded) + len(value)
-        self._pending_bytes += size
+        ticket = Ticket(self._loop.create_future(), self._loop.time())
+        for lane, its in self._by_lane(records):
+            parcel = Parcel(its, size_of(its), ticket)
+            self._pending_bytes += parcel.size
+            lane.put(parcel)
         self._idle.clear()
         try:
             await ticket.future
         except NotStoredError as error:
             self._metrics.refused(error.cause.value).inc()
             raise
+
+    def _by_lane(self, records: Sequence[Record]) -> Iterable[tuple[Lane, Sequence[Encoded]]]:
+        lanes = self._lanes
+        if len(records) == 1:  # without the containers, which cost more than the record
+            ((key, value),) = records
+            encoded = key.encode()
+            return ((lanes[partition_of(encoded, len(lanes))], ((encoded, value),)),)
+        places: list[list[Encoded]] = [[] for _ in lanes]
+        count = len(lanes)
+        for key, value in records:
+            encoded = key.encode()
+            places[partition_of(encoded, count)].append((encoded, value))
+        return [(lane, its) for lane, its in zip(lanes, places, strict=True) if its]
 
     def _oldest_age(self) -> float:
         born = [age for lane in self._lanes if (age := lane.oldest()) is not None]
@@ -215,22 +227,22 @@ class SharedBatches:
                 return _label(error)
             self._metrics.ack_seconds.observe(self._loop.time() - sent_at)
             self._metrics.batches.inc()
-            self._metrics.records.inc(len(lane.in_flight))
+            self._metrics.records.inc(sum(len(parcel.records) for parcel in lane.in_flight))
             self._settle(lane)
 
     def _settle(self, lane: Lane) -> None:
         stored = lane.take_in_flight()
-        for _, _, ticket in stored:
-            ticket.stored()
+        for parcel in stored:
+            parcel.ticket.stored()
         self._release(stored)
 
-    def _fail(self, records: list[Waiting], cause: Cause) -> None:
-        for _, _, ticket in records:
-            ticket.failed(cause)
-        self._release(records)
+    def _fail(self, parcels: list[Parcel], cause: Cause) -> None:
+        for parcel in parcels:
+            parcel.ticket.failed(cause)
+        self._release(parcels)
 
-    def _release(self, records: list[Waiting]) -> None:
-        self._pending_bytes -= sum([len(key) + len(value) for key, value, _ in records])
+    def _release(self, parcels: list[Parcel]) -> None:
+        self._pending_bytes -= sum([parcel.size for parcel in parcels])
         if not self._pending_bytes:
             self._idle.set()
 
@@ -239,7 +251,7 @@ class SharedBatches:
         while True:
             await asyncio.sleep(self._limits.ack_deadline / 20)
             limit = self._loop.time() - self._limits.ack_deadline
-            if any(lane.in_flight and lane.in_flight[0][2].born < limit for lane in self._lanes):
+            if any(lane.in_flight and lane.in_flight[0].ticket.born < limit for lane in self._lanes):
                 self._wedged.set()
             for lane in self._lanes:
                 self._fail(lane.take_queued(born_before=limit), Cause.DEADLINE)

@@ -29,7 +29,7 @@ from tests.contract.composed import (
 from tidegate.commands import migrate
 
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+[\w.-]*")
-JOBS = {"migrate", "first-keys"}
+JOBS = {"migrate", "first-keys", "first-sealing-key"}
 
 
 class Asked(Mapping[str, str]):
@@ -152,6 +152,16 @@ def test_the_keys_are_written_where_assignment_reads_them() -> None:
     directory = str(Path(file).parent)
     assert services()["first-keys"]["volumes"] == [f"keys:{directory}"]
     assert services()["assignment"]["volumes"] == [f"keys:{directory}:ro"]
+
+
+def test_the_sealing_key_is_written_where_ingest_alone_reads_it() -> None:
+    file = services()["ingest"]["environment"]["TIDEGATE_SEALING_KEYS"]
+    directory = str(Path(file).parent)
+    assert services()["first-sealing-key"]["command"][-1] == file
+    mounted = {name: service.get("volumes", []) for name, service in services().items()}
+    holders = {name for name, volumes in mounted.items() if any(volume.startswith("sealing:") for volume in volumes)}
+    assert holders == {"ingest", "first-sealing-key"}
+    assert mounted["ingest"] == [f"sealing:{directory}:ro"]
 
 
 def test_the_example_names_every_variable_with_its_default() -> None:

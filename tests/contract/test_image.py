@@ -46,6 +46,7 @@ PROGRAMS = (
     "services.aggregator.__main__",
     "services.alerting.__main__",
     "deploy.docker.first_keys",
+    "deploy.docker.first_sealing_key",
     "deploy.docker.healthcheck",
     "tidegate.cli",
     "tidegate.commands.migrate",

@@ -49,6 +49,17 @@ EXAMPLES: dict[str, m.Message] = {
         partition=3,
         offset=17,
     ),
+    "dead-letter-marks.v1": m.DeadLetterMark(
+        letter="events.v1-3-17",
+        organisation="acme",
+        mark="claimed",
+        marked_at=_T,
+        attempt="5b0c",
+        event_id="2f0c1b9e-0001",
+        event_key="u-1",
+        event_digest="b1946ac92492d234",
+        by="0123456789",
+    ),
     "metric-updates.v1": m.MetricUpdate(
         organisation="acme",
         subject_kind="experiment",

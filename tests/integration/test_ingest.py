@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import random
 import signal
@@ -118,7 +119,7 @@ class Ingest:
 
 
 @asynccontextmanager
-async def running_ingest(kafka: str) -> AsyncIterator[Ingest]:
+async def running_ingest(kafka: str, processes: int = 1) -> AsyncIterator[Ingest]:
     scopes: tuple[Scope, ...] = ("ingest", "read")
     keys: dict[Scope, str] = {scope: new_key() for scope in scopes}
     publisher = Publisher(kafka)
@@ -131,6 +132,7 @@ async def running_ingest(kafka: str) -> AsyncIterator[Ingest]:
         "TIDEGATE_KAFKA": kafka,
         "TIDEGATE_POSTGRES": "postgresql://nobody@127.0.0.1:1/none",
         "TIDEGATE_PORT": str(port),
+        "TIDEGATE_PROCESSES": str(processes),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.ingest", env={**os.environ, **environment}
@@ -188,6 +190,23 @@ async def test_acknowledged_events_are_in_the_topic_once_each_on_the_right_parti
         assert Counter(e.event_id for _, e in events) == Counter(singles + [e for ids in batches for e in ids])
         assert all(partition == partition_of(event.user_id or "", 4) for partition, event in events)
         assert {event.organisation for _, event in events} == {"acme"}
+
+
+async def test_a_file_sent_again_with_its_key_keeps_its_ids_in_any_process(ingest: Ingest, kafka: str) -> None:
+    """Its lines have none; as they keep what follows from the key, the aggregator counts each of them once."""
+    count = 30_000
+    file = gzip.compress(b"".join(b'{"event_type":"user_action","user_id":"user-%d"}\n' % n for n in range(count)))
+    described = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip", "Idempotency-Key": "file-1"}
+    async with TopicTail.opened(kafka) as topic, running_ingest(kafka) as another:
+        for process in (ingest, another):
+            headers = {**described, "X-API-Key": process.keys["ingest"]}
+            answer = await process.client.post(BATCH_PATH, content=file, headers=headers)
+            assert (answer.status_code, answer.json()["accepted"]) == (202, count)
+
+        stored = Counter(event.event_id for _, event in await topic.events())
+
+    assert len(stored) == count
+    assert set(stored.values()) == {2}
 
 
 HOSTILE = {

@@ -112,7 +112,7 @@ async def test_topics_keys_and_secrets_are_there_once_the_stack_is_ready(stack: 
         assert {topic.name for topic in TOPICS} <= await consumer.topics()
     assert set(stack.keys) == {"admin", "ingest", "read"}
     assert len(set(stack.keys.values())) == 3
-    for secret in (stack.state.keys_file, stack.state.password_file):
+    for secret in (stack.state.keys_file, stack.state.password_file, stack.state.sealing_keys_file):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     with pytest.raises(asyncpg.InvalidPasswordError):
         await execute(stack.postgres.replace("tidegate:", "tidegate:not-"), "SELECT 1")

@@ -66,18 +66,30 @@ _TOO_LONG = NoBatch(BatchFault.TOO_LONG, f"a batch may hold at most {MAX_BATCH_E
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'
 _TOKEN = re.compile(_STRING + rb"|[\[{]+|[\]}]+|,", re.DOTALL)
 _TOKEN_WITHIN = re.compile(_STRING + rb"|[\[{]+|[\]}]+", re.DOTALL)
-_EVENTS = re.compile(rb'"events"[ \t\r\n]*:[ \t\r\n]*\[')
+_ARRAY = re.compile(rb"[ \t\r\n]*\[")
+
+
+def taken_apart(body: bytes, name: str | None) -> tuple[bytes, list[bytes]] | NoBatch | None:
+    """The document without the elements of its list `name` (None: it is itself the list), and their bytes in order.
+
+    Cut by structure alone: neither need be JSON. None if there is no such list at the top, or it does not end.
+    """
+    start = _start_of_list(body, name)
+    cut = None if start is None else _elements(body, start)
+    if start is None or cut is None or isinstance(cut, NoBatch):
+        return cut if isinstance(cut, NoBatch) else None
+    elements, end = cut
+    return body[:start] + b"]" + body[end:], elements
 
 
 def _cut(body: bytes) -> list[bytes] | NoBatch:
-    start = _start_of_events(body)
-    cut = None if start is None else _elements(body, start)
-    if start is None or cut is None:
+    parts = taken_apart(body, "events")
+    if parts is None:
         return _fault_of(body) or NoBatch(BatchFault.MALFORMED, "the list of events does not end")
-    if isinstance(cut, NoBatch):
-        return cut
-    elements, end = cut
-    return _fault_of(body[:start] + b"]" + body[end:]) or elements
+    if isinstance(parts, NoBatch):
+        return parts
+    frame, elements = parts
+    return _fault_of(frame) or elements
 
 
 def _fault_of(frame: bytes) -> NoBatch | None:
@@ -90,8 +102,12 @@ def _fault_of(frame: bytes) -> NoBatch | None:
     return NoBatch(BatchFault.SCHEMA, "events stands twice") if left else None
 
 
-def _start_of_events(body: bytes) -> int | None:
-    """Where the list's first element may begin: behind `"events": [` at the top of the document."""
+def _start_of_list(body: bytes, name: str | None) -> int | None:
+    """Where the list's first element may begin: behind `"name": [` at the top of the document."""
+    if name is None:
+        bracket = _ARRAY.match(body)
+        return bracket.end() if bracket else None
+    opening = re.compile(rb'"%s"[ \t\r\n]*:[ \t\r\n]*\[' % re.escape(name.encode()))
     depth = 0
     position = 0
     while token := _TOKEN.search(body, position):
@@ -100,8 +116,8 @@ def _start_of_events(body: bytes) -> int | None:
             depth += len(text)
         elif text[:1] in b"]}":
             depth -= len(text)
-        elif depth == 1 and (events := _EVENTS.match(body, token.start())):
-            return events.end()
+        elif depth == 1 and (found := opening.match(body, token.start())):
+            return found.end()
         position = token.end()
     return None
 

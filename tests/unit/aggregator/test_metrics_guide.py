@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ def test_the_guide_names_every_type_and_function() -> None:
 Values = dict[str, Any]
 
 
-def read(key: str, *told: dict[str, Any], later: int = 0) -> Values:
+def read(key: str, *told: Any, later: int = 0, documents: Sequence[Document] = DOCUMENTS) -> Values:
     """What the guide's metric reads once a clock has passed NOW + `later`: aggregation, and part → value.
 
-    Of all windows and groups together.
+    Of all windows and groups together. `documents` are the guide's, or others.
     """
-    (document,) = [d for d in DOCUMENTS if d.key == key]
+    (document,) = [d for d in documents if d.key == key]
     metric = definition(**document.spec)
     deltas = fold(*judged(distinct(told)), plan_of(metric))
     assert not any(c.invalid for c in deltas.counters.values())
@@ -180,15 +181,17 @@ def test_a_notification_is_opened_once_however_often_it_is_opened() -> None:
 
 def test_connections_are_summed_up_by_what_they_said_when_they_ended() -> None:
     ends = [
-        did("disconnected", reconnectCount=2, connectionDuration=500, throttledMessages=1, messageCount=3),
-        did("disconnected", reconnectCount=0, connectionDuration=1_500, throttledMessages=0, messageCount=6),
+        did("websocket_disconnected", reconnectCount=2, connectionDuration=500, throttledMessages=1, messageCount=3),
+        did(
+            "websocket_disconnected", reconnectCount=0, connectionDuration=1_500, throttledMessages=0, messageCount=6
+        ),
     ]
     assert read("throttle_rate", *ends) == {"avg": 0.1}
     assert read("reconnects_per_connection", *ends) == {"avg": 1, "max": 2}
     assert read("connection_seconds", *ends)["avg"] == 1
-    begun = [did(kind) for kind in ("connected", "connected", "connected", "connection_failed")]
+    begun = [did(kind) for kind in (*["websocket_connected"] * 3, "websocket_failed")]
     assert read("connection_success", *begun) == {"avg": 0.75}
-    errors = read("errors_by_code", did("error", errorCode="E_GEMINI_TIMEOUT", provider="gemini"))
+    errors = read("errors_by_code", did("websocket_error", errorCode="E_GEMINI_TIMEOUT", provider="gemini"))
     assert errors["share E_GEMINI_TIMEOUT"] == 1
 
 

@@ -59,7 +59,9 @@ def test_the_gateway_is_told_every_backends_address_and_writes_only_into_its_dir
     assert environment["XDG_CONFIG_HOME"].startswith("/g/")
 
 
-NEIGHBOURS = services.Neighbours("127.0.0.1:9", "postgresql://u:p@127.0.0.1:5/d", Path("/s/keys.json"), "debug")
+NEIGHBOURS = services.Neighbours(
+    "127.0.0.1:9", "postgresql://u:p@127.0.0.1:5/d", Path("/s/keys.json"), "debug", Path("/s/sealing.keys")
+)
 
 
 @pytest.mark.parametrize("service", services.SERVICES, ids=lambda service: service.name)
@@ -77,6 +79,14 @@ def test_only_the_owner_of_keys_learns_where_the_first_ones_stand() -> None:
     }
     assert {name for name, keys in told.items() if keys is not None} == {"assignment"}
     assert told["assignment"] == "/s/keys.json"
+
+
+def test_only_who_seals_secrets_learns_where_the_keys_for_that_stand() -> None:
+    told = {
+        service.name: Settings.from_environment(services.service_environment(service, NEIGHBOURS, 1)).sealing_keys
+        for service in services.SERVICES
+    }
+    assert {name: keys for name, keys in told.items() if keys is not None} == {"ingest": "/s/sealing.keys"}
 
 
 @pytest.mark.parametrize(

@@ -43,15 +43,14 @@ class Batch:
         self._room = room
         self._closed = False
 
-    def append(self, *, timestamp: int | None, key: bytes | None, value: bytes | None) -> object | None:
+    def extend(self, records: Sequence[real.Encoded]) -> int:
         assert not self._closed
-        assert key is not None
-        assert value is not None
-        if self.records and len(value) > self._room:
-            return None
-        self._room -= len(value)
-        self.records.append((key.decode(), value))
-        return object()
+        for count, (key, value) in enumerate(records):
+            if self.records and len(value) > self._room:
+                return count
+            self._room -= len(value)
+            self.records.append((key.decode(), value))
+        return len(records)
 
     def close(self) -> None:
         self._closed = True

@@ -3,93 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
-from aiokafka import ConsumerRecord
-from prometheus_client import CollectorRegistry
 
-from services.ingest.api import ingest_api
-from services.ingest.dead_letters import SEARCHED_BYTES
 from services.ingest.domain.normalise import MAX_EVENT_BYTES
 from services.ingest.event_log import Cause
-from services.ingest.http import BATCH_PATH, EVENT_PATH, EventRoutes, needed_scope
-from services.ingest.intake import MAX_DEAD_LETTER_BYTES, Intake
-from services.ingest.metrics import IngestMetrics
-from shared.http import MAX_BODY, service_app
-from shared.keys import KeyRing, describe_key, new_key
-from shared.messages import DeadLetter, Event, Scope
-from shared.topics import DEAD_LETTERS, EVENTS
+from services.ingest.http import BATCH_PATH, EVENT_PATH
+from services.ingest.intake import MAX_DEAD_LETTER_BYTES
+from shared.http import MAX_BODY
+from shared.topics import DEAD_LETTERS
 from tests.unit.ingest.fakes import MemoryLog
-
-NOW = 1_729_593_000_000_000
-DEAD_LETTER_PATH = "/api/v1/streaming-analytics/dead-letters"
-JSON = {"Content-Type": "application/json"}
-
-
-class Service:
-    """The whole HTTP application on logs in memory, and a client with an ingest key of organisation `acme`."""
-
-    def __init__(self, events: MemoryLog | None = None) -> None:
-        self.events = events or MemoryLog()
-        self.letters = MemoryLog()
-        self.registry = CollectorRegistry()
-        ring = KeyRing()
-        self.keys: dict[Scope, str] = {"ingest": new_key(), "read": new_key(), "admin": new_key()}
-        for scope, key in self.keys.items():
-            ring.learn(describe_key(key, organisation="acme", scope=scope))
-        ids = iter(range(1_000_000))
-        intake = Intake(
-            events=self.events,
-            letters=self.letters,
-            clock=lambda: NOW,
-            new_id=lambda: f"id-{next(ids)}",
-            metrics=IngestMetrics(self.registry),
-        )
-        routes = EventRoutes(intake, ingest_api(self))
-        app = service_app(routes, keys=ring, needed=needed_scope, ready=lambda: None, registry=self.registry)
-        self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://ingest",
-            headers={"X-API-Key": self.keys["ingest"]},
-        )
-
-    async def read(self, per_partition: int) -> list[ConsumerRecord]:
-        """The dead letters as a consumer would find them on a topic with one partition."""
-        values = [value for partition in self.letters.stored for _, value in partition]
-        letters = sorted(values, key=lambda value: int(DEAD_LETTERS.decode(value).id.removeprefix("id-")))
-        records = [
-            ConsumerRecord(DEAD_LETTERS.name, 0, n, 0, 0, b"", value, None, 0, len(value), ())
-            for n, value in enumerate(letters)
-        ]
-        return records[-per_partition:]
-
-    async def one(self, body: Any, **headers: str) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.client.post(EVENT_PATH, content=content, headers={**JSON, **headers})
-
-    async def batch(self, body: Any) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps({"events": body}).encode()
-        return await self.client.post(BATCH_PATH, content=content, headers=JSON)
-
-    async def shown(self, **query: Any) -> list[dict[str, Any]]:
-        headers = {"X-API-Key": self.keys["read"]}
-        answer = await self.client.get(DEAD_LETTER_PATH, params=query, headers=headers)
-        assert answer.status_code == 200, answer.text
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
-
-    def stored(self) -> list[Event]:
-        return [EVENTS.decode(value) for _, value in self.events.records()]
-
-    def dead(self) -> list[DeadLetter]:
-        return [DEAD_LETTERS.decode(value) for _, value in self.letters.records()]
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"tidegate_ingest_{name}", labels)
+from tests.unit.ingest.service import DEAD_LETTER_PATH, NOW, Service
 
 
 @pytest.fixture
@@ -216,6 +142,18 @@ async def test_what_is_no_json_is_refused_and_not_kept(service: Service, body: b
     assert service.dead() == []
 
 
+async def test_others_are_served_while_a_body_of_brackets_is_taken_apart(service: Service) -> None:
+    body = b'{"events":[' + b"[]" * 400_000
+    hostile = asyncio.create_task(service.client.post(BATCH_PATH, content=body))
+    served = 0
+    while not hostile.done():
+        assert (await service.one({"event_type": "a"})).status_code == 202
+        served += 1
+
+    assert (await hostile).status_code == 400
+    assert served >= 10
+
+
 async def test_invalid_bytes_in_one_event_make_the_whole_body_no_json(service: Service) -> None:
     answer = await service.batch(b'{"events":[{"event_type":"a"},{"event_type":"\xff"}]}')
 
@@ -283,7 +221,7 @@ async def test_an_invalid_event_that_cannot_be_kept_is_to_be_sent_again(service:
         ({"X-API-Key": ""}, 401, "key_missing"),
         ({"X-API-Key": "wrong"}, 401, "key_unknown"),
         ({"X-API-Key": "tg_0000000000_" + "0" * 48}, 401, "key_unknown"),
-        ({"Content-Encoding": "gzip"}, 415, "unsupported_content_encoding"),
+        ({"Content-Encoding": "compress"}, 415, "unsupported_content_encoding"),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
     ],
 )
@@ -348,68 +286,6 @@ async def test_the_answer_waits_for_the_log() -> None:
         assert (await request).status_code == 202
 
 
-async def test_dead_letters_are_shown_newest_first_and_only_to_their_organisation(service: Service) -> None:
-    foreign = DeadLetter(
-        id="id-500000",
-        organisation="else",
-        reason="nul_character",
-        detail="",
-        origin="http",
-        received_at=NOW,
-        payload=b"1",
-    )
-    await service.one({"event_type": "", "n": 1})
-    await service.one(b'{"event_type": "\\ud800"}')
-    await service.letters.append([(foreign.id, DEAD_LETTERS.encode(foreign))])
-
-    items = await service.shown()
-
-    assert [item["reason"] for item in items] == ["lone_surrogate", "event_type_empty"]
-    assert items[1]["payload"] == {"event_type": "", "n": 1}
-    assert "payload_base64" not in items[1]
-    assert items[0]["payload_base64"] == "eyJldmVudF90eXBlIjogIlx1ZDgwMCJ9"
-    assert items[0]["received_at"] == "2024-10-22T10:30:00Z"
-
-
-async def test_dead_letters_are_found_by_reason_behind_many_others(service: Service) -> None:
-    await service.one(b'{"event_type": "a\\u0000"}')
-    for n in range(30):
-        await service.one({"event_type": "", "n": n})
-
-    assert [item["reason"] for item in await service.shown(limit=1, reason="nul_character")] == ["nul_character"]
-    assert [item["payload"]["n"] for item in await service.shown(limit=2)] == [29, 28]
-    assert await service.shown(reason="unheard_of") == []
-
-
-async def test_large_dead_letters_are_shown_only_as_far_as_memory_allows(service: Service) -> None:
-    sent = 2 * SEARCHED_BYTES // MAX_DEAD_LETTER_BYTES
-    for n in range(sent):
-        letter = DeadLetter(
-            id=f"id-{n}",
-            organisation="acme",
-            reason="too_deep",
-            detail="",
-            origin="http",
-            received_at=NOW,
-            payload=b"[" * MAX_DEAD_LETTER_BYTES,
-        )
-        await service.letters.append([(letter.id, DEAD_LETTERS.encode(letter))])
-
-    shown = await service.shown(limit=10_000)
-
-    assert [item["id"] for item in shown] == [f"id-{sent - 1 - n}" for n in range(len(shown))]
-    assert SEARCHED_BYTES / 2 < sum(len(item["payload_base64"]) for item in shown) <= SEARCHED_BYTES
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "10001", "many"])
-async def test_a_limit_out_of_range_is_refused(service: Service, limit: str) -> None:
-    answer = await service.client.get(
-        DEAD_LETTER_PATH, params={"limit": limit}, headers={"X-API-Key": service.keys["read"]}
-    )
-
-    assert (answer.status_code, answer.json()["reason"]) == (422, "schema_violation")
-
-
 async def test_a_dead_letter_never_outgrows_its_topic(service: Service) -> None:
     await service.one(b'{"event_type":"a","event_data":{"x":"' + b"\xc3\xbc" * MAX_EVENT_BYTES + b'"}}')
 
@@ -426,7 +302,7 @@ async def test_the_schema_describes_the_hot_path_too(service: Service) -> None:
     assert answer.status_code == 200
     schema = answer.json()
     assert schema["openapi"].startswith("3.0"), "the documentation's page shows no other"
-    assert set(schema["paths"]) == {EVENT_PATH, BATCH_PATH, DEAD_LETTER_PATH}
+    assert {EVENT_PATH, BATCH_PATH, DEAD_LETTER_PATH} <= set(schema["paths"])
     references = {part.split('"')[0] for part in answer.text.split('"$ref":"#/components/schemas/')[1:]}
     assert references
     assert references <= set(schema["components"]["schemas"])

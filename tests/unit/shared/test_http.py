@@ -104,7 +104,7 @@ class Service:
             needed=needed,
             ready=lambda: self.waiting_for,
             registry=self.registry,
-            max_body=MAX_BODY,
+            max_body=lambda _: MAX_BODY,
         )
 
     async def request(

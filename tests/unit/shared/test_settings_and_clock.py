@@ -36,6 +36,14 @@ def test_a_port_that_is_none_is_refused_by_name(port: str) -> None:
         Settings.from_environment({**REQUIRED, "TIDEGATE_PORT": port})
 
 
+@pytest.mark.parametrize("processes", ["", "x", "0", "-1", "257", "²"])
+def test_a_number_of_processes_that_is_none_is_refused_by_name(processes: str) -> None:
+    assert Settings.from_environment(REQUIRED).processes == 1
+    assert Settings.from_environment({**REQUIRED, "TIDEGATE_PROCESSES": "4"}).processes == 4
+    with pytest.raises(SettingsError, match="TIDEGATE_PROCESSES"):
+        Settings.from_environment({**REQUIRED, "TIDEGATE_PROCESSES": processes})
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(-(10**15), 32_503_680_000_000_000))
 def test_instants_come_back_to_the_microsecond(micros: int) -> None:

@@ -42,6 +42,7 @@ VIOLATIONS: dict[str, tuple[bytes, Violation]] = {
     "leading zeros": (b"[007]", Violation.MALFORMED),
     "1e400": (b"[1e400]", Violation.NON_FINITE),
     "-1E+0400": (b'{"a": -1E+0400}', Violation.NON_FINITE),
+    "1e400 behind a name that comes again": (b'{"a": 1e400, "a": 1}', Violation.NON_FINITE),
     "a float of 400 digits": (b"[" + b"9" * 400 + b".5]", Violation.NON_FINITE),
     "2^64": (b"[18446744073709551616]", Violation.INTEGER_RANGE),
     "-2^63 - 1": (b"[-9223372036854775809]", Violation.INTEGER_RANGE),
