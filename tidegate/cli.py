@@ -21,6 +21,7 @@ _ORDER = (
     "kill",
     "restore",
     "switches",
+    "dead-letters",
     "demo",
     "bench",
     "backfill",
@@ -43,7 +44,9 @@ class LazyCommands(TyperGroup):
             return None
         alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_show_locals=False, add_completion=False)
         importlib.import_module(f"tidegate.commands.{cmd_name.replace('-', '_')}").register(alone)
-        return get_command(alone)
+        command = get_command(alone)
+        command.name = cmd_name  # a command that has commands of its own has no function to be named after
+        return command
 
 
 app = typer.Typer(

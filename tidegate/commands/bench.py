@@ -9,6 +9,7 @@ import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -58,6 +59,14 @@ def bench(
     system: Annotated[
         list[str] | None, typer.Option("--system", help="Only this system; may be given several times.")
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="NAME=URL",
+            help="ingest: a system that runs already and takes the same bodies by POST; may be given several times.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn by chance.", min=0)] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.", dir_okay=False)
@@ -76,6 +85,8 @@ def bench(
     - `tidegate bench aggregator --events 50000 --system tidegate --system floor`
     - `tidegate bench aggregator --workload W2 --workload W3`
     - `tidegate bench aggregator --events 20000000 --system tidegate`
+    - `tidegate bench ingest`
+    - `tidegate bench ingest --peer bento=http://127.0.0.1:4195/post`
     - `tidegate bench killpath`
     - `tidegate bench killpath --trips 20 --rate 0 --rate 1000`
     - `tidegate bench --list`
@@ -89,6 +100,7 @@ def bench(
     if name is not None and name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}", param_hint="NAME")
     workloads = _workloads(workload)
+    peers = _peers(peer)
     chosen = [BENCHES[name]] if name else list(BENCHES.values())
     figures: list[Figure] = []
     try:
@@ -100,6 +112,7 @@ def bench(
                 trips=trips,
                 rates=rate or RATES,
                 seed=seed,
+                peers=peers,
             )
             found = _run(one, order, console)
             console.print(found.table(f"{one.name}: {one.summary}"))
@@ -121,6 +134,18 @@ def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
                 f"{one.name} knows {', '.join(one.systems)}, not {name!r}", param_hint="--system"
             )
     return [name for name in one.systems if not wanted or name in wanted]
+
+
+def _peers(given: list[str] | None) -> dict[str, str]:
+    """Name → URL. Raises typer.BadParameter."""
+    found = {}
+    for text in given or ():
+        name, _, url = text.partition("=")
+        parts = urlsplit(url)
+        if not name or parts.scheme != "http" or not parts.hostname:
+            raise typer.BadParameter(f"{text!r} is not NAME=http://HOST:PORT/PATH", param_hint="--peer")
+        found[name] = url
+    return found
 
 
 def _workloads(wanted: list[str] | None) -> list[str]:
