@@ -116,7 +116,7 @@ class Stored:
         by_id = {event.event_id: event.properties.get(property) for event in await self.events(source_id)}
         return Counter(by_id.values())
 
-    async def holds(self, source_id: int, wanted: Counter[Any], *, seconds: float = 40) -> None:
+    async def holds(self, source_id: int, wanted: Counter[Any], *, seconds: float = 60) -> None:
         """Returns once each of these is there, and fails if one is there twice or was never asked for."""
 
         async def complete() -> bool:
