@@ -166,8 +166,10 @@ class Backfiller:
             log.seek(first)
             while first < share.next_offset:
                 if records := await log.read(share.next_offset):
-                    batch = await asyncio.to_thread(read_batch, records)
-                    await asyncio.to_thread(seen.add, batch.digests, (batch.broker_times // MINUTE).astype(np.int32))
+                    batch = await self._tools.in_turn(read_batch, records)
+                    await self._tools.in_turn(
+                        seen.add, batch.digests, (batch.broker_times // MINUTE).astype(np.int32)
+                    )
                     first = records[-1].offset + 1
         log.seek(share.next_offset)
         return seen
@@ -183,7 +185,7 @@ class Backfiller:
         if not records:
             return True
         began = time.perf_counter()
-        batch, verdicts, deltas = await asyncio.to_thread(_decide, work, records)
+        batch, verdicts, deltas = await tools.in_turn(_decide, work, records)
         after = replace(
             share,
             next_offset=batch.next_offset,
@@ -193,7 +195,7 @@ class Backfiller:
         while deltas.groups.unread:
             async with tools.pool.acquire() as connection:
                 await read_groups(connection, share.shard, deltas.groups.unread, work.groups, work.ids)
-            batch, verdicts, deltas = await asyncio.to_thread(_decide, work, records)
+            batch, verdicts, deltas = await tools.in_turn(_decide, work, records)
         applied = await folder.between_batches(
             lambda row: apply_history(
                 tools.pool, row, share, after, batch, verdicts, deltas, work.placing, work.ids, now=tools.clock()
@@ -202,7 +204,7 @@ class Backfiller:
         work.share = after
         work.groups.add(deltas.groups)
         work.units.learn(applied.learned)
-        await asyncio.to_thread(work.seen.add, batch.digests, verdicts.minutes)
+        await tools.in_turn(work.seen.add, batch.digests, verdicts.minutes)
         await asyncio.sleep(pause_after(time.perf_counter() - began, any(self._owned.waiting().values())))
         return True
 

@@ -69,8 +69,8 @@ class Tools:
     new_file: NewFile
     """For ids that do not fit into memory."""
     decider: Executor = field(default_factory=partial(ThreadPoolExecutor, 1, "decider"))
-    """Batches are decided one after the other: a core does no two at once, and while one is decided others commit.
-    One thread also keeps the memory of one batch, not of one for each partition."""
+    """Batches, also those of backfills, are decided one after the other: a core does no two at once, and while one is
+    decided others commit. One thread also keeps the memory of one batch, not of one for each partition."""
 
     async def in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Does what takes long without holding up the event loop."""

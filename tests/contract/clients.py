@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum
@@ -181,6 +181,17 @@ class Project:
 
     async def events(self) -> list[Event]:
         return await self._ingest.events_of(self._organisation)
+
+
+SEGMENT_CALLS: Mapping[str, tuple[Any, ...]] = {
+    "m-identify": ("identify", "u-1", "a-1", {"plan": "pro"}),
+    "m-track": ("Order Completed", "u-1", None, {"revenue": 19.9}),
+    "m-page": ("page", "u-1", None, {"name": "Home", "category": "Docs", "path": "/"}),
+    "m-screen": ("screen", None, "a-1", {"name": "Cart", "category": "Shop"}),
+    "m-group": ("group", "u-1", None, {"groupId": "acme", "seats": 5}),
+    "m-alias": ("alias", "u-2", "a-2", {"previousId": "a-2"}),
+}
+"""What both of Segment's clients send in these tests, as `shown` shows it: each of its calls once."""
 
 
 def shown(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
