@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,9 @@ from bench.aggregator.systems import SYSTEMS, TIDEGATE
 from bench.freshness.run import BENCH as FRESHNESS
 from bench.freshness.run import RATES as FRESHNESS_RATES
 from bench.freshness.run import run_freshness
+from bench.ingest.peers import Peer
 from bench.ingest.run import BENCH as INGEST
+from bench.ingest.run import CHOICES as INGEST_WORKLOADS
 from bench.ingest.run import SYSTEMS as INGEST_SYSTEMS
 from bench.ingest.run import run_ingest
 from bench.killpath.run import BENCH as KILLPATH
@@ -34,13 +36,12 @@ class Order:
     """What to measure; each benchmark takes from it what concerns it. `rates` are events/s in the background."""
 
     systems: Sequence[str]
-    workloads: Sequence[str] = (USUAL_WORKLOAD,)
+    workloads: Sequence[str] = ()
     events: int = 1_000_000
     trips: int = 100
     rates: Sequence[int] = RATES
     seed: int = 1
-    peers: Mapping[str, str] = field(default_factory=dict)
-    """Name → URL, of what is started by others."""
+    peers: Sequence[Peer] = ()
 
 
 class RunBench(Protocol):
@@ -50,13 +51,15 @@ class RunBench(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """`baseline` is the system that the others are compared with."""
+    """`baseline` is the system that the others are compared with, `usual` are the workloads if none is named."""
 
     name: str
     summary: str
     systems: tuple[str, ...]
     baseline: str
     run: RunBench
+    workloads: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
 
 
 async def _aggregator(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
@@ -83,7 +86,14 @@ async def _freshness(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> 
 
 
 async def _ingest(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
-    return await run_ingest(systems=order.systems, peers=order.peers, seed=order.seed, cache=cache, bars=bars)
+    return await run_ingest(
+        systems=order.systems,
+        peers=order.peers,
+        workloads=order.workloads,
+        seed=order.seed,
+        cache=cache,
+        bars=bars,
+    )
 
 
 async def _telemetry(order: Order, *, cache: Path, clock: Clock, bars: Bars) -> Findings:
@@ -99,6 +109,8 @@ BENCHES = {
             tuple(SYSTEMS),
             TIDEGATE,
             _aggregator,
+            tuple(WORKLOADS),
+            (USUAL_WORKLOAD,),
         ),
         Bench(
             KILLPATH,
@@ -109,10 +121,12 @@ BENCHES = {
         ),
         Bench(
             INGEST,
-            "events over HTTP to acknowledged Kafka records, at the peak and at half of it",
+            "events over HTTP to acknowledged Kafka records, at the peak, at half of it and at a fixed rate",
             INGEST_SYSTEMS,
             TIDEGATE,
             _ingest,
+            INGEST_WORKLOADS,
+            INGEST_WORKLOADS,
         ),
         Bench(FRESHNESS, "an acknowledged event to its visible window", (SYSTEM,), SYSTEM, _freshness),
         Bench(

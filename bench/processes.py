@@ -24,10 +24,11 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used since it began: CPU seconds of all its threads, and the most memory in bytes."""
+    """What a process has used since it began: CPU seconds of all its threads, and memory in bytes, most and now."""
 
     cpu_seconds: float
     peak_memory: int
+    memory: int = 0
 
 
 def spare_core() -> int | None:
@@ -71,9 +72,13 @@ class Measured:
             raise BenchError(f"the system does not say what {self._name} uses: {error}") from error
 
     def usage_of_all(self) -> Usage:
-        """As `usage`, with its children that are still there: their CPU time and memory added up."""
-        found = [self.usage(), *map(_usage_of_child, _children_of(self._child.pid))]
-        return Usage(sum(one.cpu_seconds for one in found), sum(one.peak_memory for one in found))
+        """As `usage`, with all that came from it and are still there: their CPU time and memory added up."""
+        found = [self.usage(), *map(_usage_of_child, _descendants_of(self._child.pid))]
+        return Usage(
+            sum(one.cpu_seconds for one in found),
+            sum(one.peak_memory for one in found),
+            sum(one.memory for one in found),
+        )
 
     async def stop(self) -> None:
         """Ends it, if need be by force, with everything that it started."""
@@ -99,8 +104,13 @@ async def measured(
     env: Mapping[str, str],
     directory: Path,
     program: str = sys.executable,
+    cwd: Path | None = None,
+    is_heard: bool = True,
 ) -> AsyncIterator[Measured]:
-    """Runs `program` with `argv` in `directory`, on `core`, for as long as the block lasts."""
+    """Runs `program` with `argv` in `cwd` or `directory`, on `core`, for as long as the block lasts.
+
+    `directory` takes what it says on standard error, and on standard output what nobody is going to hear.
+    """
     command = (program, *argv)
     if core is not None:
         command = (sys.executable, "-I", "-S", str(_PIN), str(core), *command)
@@ -109,9 +119,9 @@ async def measured(
         child = await asyncio.create_subprocess_exec(
             *command_of(command, OWN_ACCOUNT, signal.SIGKILL),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if is_heard else output,
             stderr=output,
-            cwd=directory,
+            cwd=cwd or directory,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **env},
             start_new_session=True,
         )
@@ -136,17 +146,24 @@ def _usage_of_child(pid: int) -> Usage:
         return Usage(0.0, 0)
 
 
-def _children_of(pid: int) -> list[int]:
+def _descendants_of(pid: int) -> list[int]:
     """By `/proc/PID/task`: every thread lists the children that it started."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += map(int, task.read_text(encoding="ascii").split())
-    return found
+    with suppress(OSError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += map(int, task.read_text(encoding="ascii").split())
+    return found + [one for child in found for one in _descendants_of(child)]
 
 
 def parse_usage(status: str, stat: str, ticks_per_second: int) -> Usage:
-    """From the texts of Linux's `/proc/PID/status` and `/proc/PID/stat`."""
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    """From the texts of Linux's `/proc/PID/status` and `/proc/PID/stat`.
+
+    Raises ProcessLookupError when they are of a process that has ended and is only still listed.
+    """
+    sizes = {name: text for name, _, text in (line.partition(":") for line in status.splitlines())}
+    if "VmHWM" not in sizes:
+        raise ProcessLookupError("it has ended")
     fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
     user, system = int(fields[11]), int(fields[12])
-    return Usage((user + system) / ticks_per_second, int(peak.split()[1]) * 1024)
+    peak, now = (int(sizes[name].split()[0]) * 1024 for name in ("VmHWM", "VmRSS"))
+    return Usage((user + system) / ticks_per_second, peak, now)

@@ -10,14 +10,13 @@ import asyncio
 import sys
 import time
 from datetime import UTC, datetime
-from random import Random
 
 import msgspec
 import uvloop
 from aiokafka import AIOKafkaProducer
 
 from bench.ingest.load import Told, nearest_rank
-from bench.ingest.requests import template
+from bench.ingest.workloads import WORKLOADS, requests
 from shared.kafka import new_producer
 from shared.topics import EVENTS
 
@@ -39,10 +38,11 @@ class Floor:
 
     def __init__(self, plan: FloorPlan) -> None:
         self._plan = plan
-        draw, now = Random(plan.seed), datetime.now(UTC)
-        self._records = [(f"user-{i}".encode(), template(1, draw, now)) for i in range(_RECORDS)]
+        drawn = requests(WORKLOADS["single"], _RECORDS, plan.seed, datetime.now(UTC))
+        self._records = [(f"user-{i}".encode(), event) for i, (event,) in enumerate(drawn)]
         self._accepted = 0
         self._counted = 0
+        self._size = 0
         self._latencies: list[float] = []
 
     async def run(self) -> Told:
@@ -51,15 +51,20 @@ class Floor:
         try:
             partitions = await producer.partitions_for(EVENTS.name)
             start = time.perf_counter() + self._plan.warm_up
+            began = time.process_time()
             await asyncio.gather(*(self._drive(producer, partition, start) for partition in partitions))
+            used = time.process_time() - began
         finally:
             await producer.stop()
         ordered = sorted(self._latencies)
         return Told(
             accepted=self._accepted,
             answers=self._counted,
+            events=self._counted,
+            size=self._size,
             refused={},
             seconds=self._plan.seconds,
+            cpu_seconds=used,
             p50=1e3 * nearest_rank(ordered, 0.5),
             p99=1e3 * nearest_rank(ordered, 0.99),
             max=1e3 * ordered[-1],
@@ -69,14 +74,17 @@ class Floor:
         clock, end = time.perf_counter, start + self._plan.seconds
         while (began := clock()) < end:
             batch = producer.create_batch()
+            size = 0
             for key, value in self._records:
                 if batch.append(timestamp=None, key=key, value=value) is None:
                     break
+                size += len(value)
             count = batch.record_count()
             await (await producer.send_batch(batch, EVENTS.name, partition=partition))
             self._accepted += count
             if start <= (at := clock()) < end:
                 self._counted += count
+                self._size += size
                 self._latencies.append(at - began)
 
 

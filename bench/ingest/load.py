@@ -1,171 +1,182 @@
 """The load, a program of its own: `python -m bench.ingest.load PLAN`, a `Plan` as JSON; the key in its environment.
 
 One thread, one epoll, no event loop: on a small machine what the load costs is missing from what is measured. Prints
-a `Told` as JSON when every request has been answered.
+a `Told` as JSON after each phase, when every request has been answered. All phases use the same connections.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import socket
 import sys
 import time
 from collections import Counter
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Sequence
 
 import httptools
 import msgspec
 
-from bench.ingest.requests import Requests
+from bench.ingest.connection import Connection, Connections, connections
+from bench.ingest.forms import FORMS
+from bench.ingest.requests import Prepared, Requests
+from bench.ingest.target import Target
+from bench.ingest.workloads import WORKLOADS
 
 KEY_VARIABLE = "TIDEGATE_BENCH_KEY"
-_BUFFER = 4 * 1024 * 1024
-"""Of a socket: a whole request must fit, so that sending never waits for a slow reader."""
-_ANSWER_SECONDS = 30.0
+_ANSWER_SECONDS = 60.0
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """Seconds in which requests leave: `rate` of them a second, on a schedule, or with 0 as many as are answered.
+
+    `share` above 0 asks for that part of the rate that the last phase without a schedule had.
+    """
+
+    seconds: float
+    rate: float = 0.0
+    share: float = 0.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`rate` requests/s on a schedule, or with 0 as many as are answered, one at a time on each connection.
-
-    What is answered in the first `warm_up` seconds counts as sent, but for no figure.
-    """
+    """`form` and `workload` by name. One request at a time on each connection."""
 
     url: str
-    events: int
-    connections: int
-    seconds: float
-    warm_up: float
-    rate: float
+    form: str
+    workload: str
+    phases: Sequence[Phase]
     run: str
     seed: int
 
 
 class Told(msgspec.Struct, frozen=True):
-    """`accepted` counts every event answered with success since the start, the others only what was measured.
+    """Of a phase: `accepted` counts every event answered with success, the others what was answered in its seconds.
 
-    Latencies in ms: from the moment when a request was due, or without a schedule was sent, to the end of its answer.
+    `events` and `size` (bytes of bodies) are those of the `answers` with success. Latencies in ms: from the moment
+    when a request was due, or without a schedule was sent, to the end of its answer; 0 if there was none.
+    `cpu_seconds`: the load's own.
     """
 
     accepted: int
     answers: int
+    events: int
+    size: int
     refused: dict[str, int]
     seconds: float
+    cpu_seconds: float
     p50: float
     p99: float
     max: float
 
 
-class _Connection:
-    """One request at a time."""
+class _Count:
+    """What was answered."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        self.parser = httptools.HttpResponseParser(self)
-        self.since = 0.0
-        self.is_answered = False
+    def __init__(self) -> None:
+        self.events = 0
+        self._size = 0
+        self._statuses: Counter[int] = Counter()
+        self.latencies: list[float] = []
 
-    def send(self, request: bytes, since: float) -> None:
-        self.since = since
-        self.is_answered = False
-        self.socket.sendall(request)
+    def add(self, status: int, request: Prepared, latency: float) -> None:
+        self._statuses[status] += 1
+        self.latencies.append(latency)
+        if 200 <= status < 300:
+            self.events += request.events
+            self._size += request.size
 
-    def receive(self) -> int | None:
-        """The status, once the answer is complete. Raises OSError when the other side goes away."""
-        data = self.socket.recv(262_144)
-        if not data:
-            raise ConnectionResetError("the server closed a connection on which a request waits")
-        self.parser.feed_data(data)
-        return self.parser.get_status_code() if self.is_answered else None
-
-    def on_message_complete(self) -> None:
-        self.is_answered = True
+    def told(self, seconds: float, cpu_seconds: float, late: int = 0) -> Told:
+        """`late` events were accepted after the time."""
+        ordered = sorted(self.latencies) or [0.0]
+        return Told(
+            accepted=self.events + late,
+            answers=sum(n for status, n in self._statuses.items() if 200 <= status < 300),
+            events=self.events,
+            size=self._size,
+            refused={str(status): n for status, n in self._statuses.items() if not 200 <= status < 300},
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            p50=1e3 * nearest_rank(ordered, 0.5),
+            p99=1e3 * nearest_rank(ordered, 0.99),
+            max=1e3 * ordered[-1],
+        )
 
 
 class Load:
     """Runs a plan once."""
 
     def __init__(self, plan: Plan, key: str) -> None:
-        parts = urlsplit(plan.url)
-        assert parts.hostname is not None
         self._plan = plan
-        host = parts.netloc
+        self._target = Target.of(plan.url)
+        self._workload = WORKLOADS[plan.workload]
         self._requests = Requests(
-            host=host, path=parts.path or "/", key=key, events=plan.events, run=plan.run, seed=plan.seed
+            host=self._target.netloc,
+            path=self._target.path,
+            key=key,
+            form=FORMS[plan.form],
+            workload=self._workload,
+            run=plan.run,
+            seed=plan.seed,
         )
-        self._epoll = select.epoll()
-        self._by_file: dict[int, _Connection] = {}
-        for _ in range(plan.connections):
-            connection = _Connection((parts.hostname, parts.port or 80))
-            self._by_file[connection.socket.fileno()] = connection
-            self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
-        self._idle = list(self._by_file.values())
+        self._idle: list[Connection] = []
         self._sent = 0
-        self._accepted = 0
-        self._statuses: Counter[int] = Counter()
-        self._latencies: list[float] = []
 
-    def run(self) -> Told:
-        """Raises OSError when a connection breaks or an answer does not come."""
-        try:
-            return self._run()
-        finally:
-            self._epoll.close()
-            for connection in self._by_file.values():
-                connection.socket.close()
+    def run(self) -> Iterator[Told]:
+        """What came of each phase; first of one in which every connection sends once.
 
-    def _run(self) -> Told:
-        plan, clock = self._plan, time.perf_counter
-        start = clock()
-        measured_from, end = start + plan.warm_up, start + plan.warm_up + plan.seconds
-        while (now := clock()) < end or len(self._idle) < len(self._by_file):
-            if now < end:
-                self._send_due(now, start)
-            elif now > end + _ANSWER_SECONDS:
-                raise TimeoutError(f"{len(self._by_file) - len(self._idle)} requests were never answered")
-            for file, _ in self._epoll.poll(self._patience(clock(), start, end)):
-                connection = self._by_file[file]
-                status = connection.receive()
-                if status is None:
-                    continue
-                self._idle.append(connection)
-                if 200 <= status < 300:
-                    self._accepted += plan.events
-                if measured_from <= (at := clock()) < end:
-                    self._statuses[status] += 1
-                    self._latencies.append(at - connection.since)
-        return self._told(plan.seconds)
+        A server may owe a connection more than the next ones, so that greeting is no part of any rate.
+        Raises OSError when a connection breaks or an answer does not come.
+        """
+        peak = 0.0
+        with connections(self._target.address) as opened:
+            self._idle = [opened.open() for _ in range(self._workload.connections)]
+            yield self._greeting(opened)
+            for phase in self._plan.phases:
+                rate = phase.rate or phase.share * peak
+                told = self._phase(opened, phase.seconds, rate)
+                if not rate:
+                    peak = told.answers / told.seconds
+                yield told
 
-    def _send_due(self, now: float, start: float) -> None:
-        rate = self._plan.rate
+    def _greeting(self, opened: Connections) -> Told:
+        count, began = _Count(), time.perf_counter()
         while self._idle:
-            due = start + self._sent / rate if rate else now
-            if due > now:
-                return
-            self._idle.pop().send(self._requests.numbered(self._sent), due)
-            self._sent += 1
+            self._send(began)
+        self._wait(opened, count, began + _ANSWER_SECONDS)
+        return count.told(time.perf_counter() - began, 0.0)
 
-    def _patience(self, now: float, start: float, end: float) -> float:
-        """Seconds for which nothing is to be done unless an answer comes."""
-        if now < end and self._idle and self._plan.rate:
-            return max(0.0, min(end, start + self._sent / self._plan.rate) - now)
-        return 0.1
+    def _phase(self, opened: Connections, seconds: float, rate: float) -> Told:
+        clock, count = time.perf_counter, _Count()
+        cpu, start, first = time.process_time(), clock(), self._sent
+        end = start + seconds
+        while (now := clock()) < end:
+            while self._idle:
+                due = start + (self._sent - first) / rate if rate else now
+                if due > now:
+                    break
+                self._send(due)
+            next_due = start + (self._sent - first) / rate if rate and self._idle else end
+            for connection in opened.answered(max(0.0, min(end, next_due) - clock())):
+                self._idle.append(connection)
+                count.add(connection.status, self._requests.prepared(connection.number), clock() - connection.since)
+        cpu = time.process_time() - cpu
+        late = _Count()
+        self._wait(opened, late, end + _ANSWER_SECONDS)
+        if rate:  # what was due in time has a latency, however late its answer
+            count.latencies += late.latencies
+        return count.told(seconds, cpu, late.events)
 
-    def _told(self, seconds: float) -> Told:
-        ordered = sorted(self._latencies)
-        if not ordered:
-            raise TimeoutError("no request was answered in the measured time")
-        return Told(
-            accepted=self._accepted,
-            answers=sum(n for status, n in self._statuses.items() if 200 <= status < 300),
-            refused={str(status): n for status, n in self._statuses.items() if not 200 <= status < 300},
-            seconds=seconds,
-            p50=1e3 * nearest_rank(ordered, 0.5),
-            p99=1e3 * nearest_rank(ordered, 0.99),
-            max=1e3 * ordered[-1],
-        )
+    def _send(self, due: float) -> None:
+        self._idle.pop().send(self._requests.numbered(self._sent), self._sent, due)
+        self._sent += 1
+
+    def _wait(self, opened: Connections, count: _Count, deadline: float) -> None:
+        """Until nothing is owed."""
+        while missing := len(opened) - len(self._idle):
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{missing} requests were not answered in {_ANSWER_SECONDS:g} s")
+            for connection in opened.answered(0.1):
+                self._idle.append(connection)
+                latency = time.perf_counter() - connection.since
+                count.add(connection.status, self._requests.prepared(connection.number), latency)
 
 
 def nearest_rank(ordered: list[float], q: float) -> float:
@@ -175,11 +186,12 @@ def nearest_rank(ordered: list[float], q: float) -> float:
 def main(arguments: list[str], key: str) -> int:
     plan = msgspec.json.decode(arguments[0], type=Plan)
     try:
-        told = Load(plan, key).run()
+        for told in Load(plan, key).run():
+            sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+            sys.stdout.buffer.flush()
     except (OSError, httptools.HttpParserError) as error:
         print(f"the load on {plan.url} failed: {error}", file=sys.stderr)
         return 1
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
     return 0
 
 

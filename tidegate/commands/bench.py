@@ -9,13 +9,12 @@ import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
-from bench.aggregator.metrics import WORKLOADS
-from bench.catalogue import BENCHES, USUAL_WORKLOAD, Bench, Order
+from bench.catalogue import BENCHES, Bench, Order
+from bench.ingest.peers import Peer, parse_peer
 from bench.killpath.run import RATES
 from bench.processes import BenchError
 from bench.progress import Bars
@@ -28,6 +27,7 @@ from shared.clock import system_clock
 from tidegate.console import ConsoleReporter
 
 _RATES = ", ".join(str(rate) for rate in RATES)
+_WORKLOADS = "; ".join(f"{one.name}: {', '.join(one.workloads)}" for one in BENCHES.values() if one.workloads)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--workload",
-            help=f"aggregator: {', '.join(WORKLOADS)}; may be given several times. [default: {USUAL_WORKLOAD}]",
+            help=f"May be given several times; {_WORKLOADS}.",
         ),
     ] = None,
     trips: Annotated[int, typer.Option(help="killpath: trips of the breaker at each load.", min=1, max=10_000)] = 100,
@@ -63,8 +63,9 @@ def bench(
         list[str] | None,
         typer.Option(
             "--peer",
-            metavar="NAME=URL",
-            help="ingest: a system that runs already and takes the same bodies by POST; may be given several times.",
+            metavar="NAME=URL|COMMAND",
+            help="ingest: a system that runs already, or the command that starts one, with {kafka}, {topic}, {port} "
+            "and {config} filled in; bench/README.md says how. May be given several times.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn by chance.", min=0)] = 1,
@@ -86,7 +87,7 @@ def bench(
     - `tidegate bench aggregator --workload W2 --workload W3`
     - `tidegate bench aggregator --events 20000000 --system tidegate`
     - `tidegate bench ingest`
-    - `tidegate bench ingest --peer bento=http://127.0.0.1:4195/post`
+    - `tidegate bench ingest --workload single --workload batch100 --peer 'bento=bento -c {config}'`
     - `tidegate bench killpath`
     - `tidegate bench killpath --trips 20 --rate 0 --rate 1000`
     - `tidegate bench --list`
@@ -99,15 +100,15 @@ def bench(
         return
     if name is not None and name not in BENCHES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}", param_hint="NAME")
-    workloads = _workloads(workload)
     peers = _peers(peer)
     chosen = [BENCHES[name]] if name else list(BENCHES.values())
+    _check_workloads(chosen, workload)
     figures: list[Figure] = []
     try:
         for one in chosen:
             order = Order(
                 _systems(one, system),
-                workloads=workloads,
+                workloads=[one_of for one_of in one.workloads if one_of in (workload or ())] or one.usual,
                 events=events,
                 trips=trips,
                 rates=rate or RATES,
@@ -136,24 +137,25 @@ def _systems(one: Bench, wanted: list[str] | None) -> list[str]:
     return [name for name in one.systems if not wanted or name in wanted]
 
 
-def _peers(given: list[str] | None) -> dict[str, str]:
-    """Name → URL. Raises typer.BadParameter."""
-    found = {}
-    for text in given or ():
-        name, _, url = text.partition("=")
-        parts = urlsplit(url)
-        if not name or parts.scheme != "http" or not parts.hostname:
-            raise typer.BadParameter(f"{text!r} is not NAME=http://HOST:PORT/PATH", param_hint="--peer")
-        found[name] = url
-    return found
+def _peers(given: list[str] | None) -> list[Peer]:
+    """Raises typer.BadParameter."""
+    try:
+        peers = [parse_peer(text) for text in given or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--peer") from error
+    names = [peer.name for peer in peers]
+    for name in names:
+        if names.count(name) > 1 or any(name in one.systems for one in BENCHES.values()):
+            raise typer.BadParameter(f"there are two systems named {name!r}", param_hint="--peer")
+    return peers
 
 
-def _workloads(wanted: list[str] | None) -> list[str]:
-    """In their own order. Raises typer.BadParameter."""
+def _check_workloads(chosen: list[Bench], wanted: list[str] | None) -> None:
+    """A benchmark that has none of the wanted ones runs its usual ones. Raises typer.BadParameter."""
+    known = [name for one in chosen for name in one.workloads]
     for name in wanted or ():
-        if name not in WORKLOADS:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(WORKLOADS)}", param_hint="--workload")
-    return [name for name in WORKLOADS if name in (wanted or (USUAL_WORKLOAD,))]
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known) or '(none)'}", param_hint="--workload")
 
 
 def _run(one: Bench, order: Order, console: Console) -> Findings:
