@@ -19,15 +19,16 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from aiokafka.errors import KafkaError
 
+from shared.cancelling import cancel_until_ended
 from shared.definition_error import DefinitionError
 from shared.kafka import Publisher, Replica
-from shared.messages import Breaker, Flag, Metric, Rule, Source
+from shared.messages import Breaker, Flag, IntakeRule, Metric, Rule, Schema, Source
 from shared.postgres import RETRYABLE, Pool
 from shared.topics import Topic
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T", Metric, Flag, Rule, Breaker, Source)
+T = TypeVar("T", Metric, Flag, Rule, Breaker, Source, IntakeRule, Schema)
 
 _RETRY_SECONDS = 1.0
 MAX_SPEC = 64 * 1024
@@ -134,8 +135,7 @@ class DefinitionStore(Generic[T]):
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_until_ended(self._task)
 
     async def put(
         self, organisation: str, key: str, spec: Mapping[str, Any], *, floor: int = 0, expected: int | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
@@ -21,10 +22,11 @@ from aiokafka.errors import KafkaError
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import APIKeyHeader
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from shared import strict_json
@@ -49,6 +51,8 @@ MAX_SOCKET_MESSAGE = 1024 * 1024
 """Bytes of a WebSocket message after decompression; a longer one ends the connection (1009)."""
 
 
+_RETRY_SPREAD = 2
+"""Seconds."""
 _MAX_DETAIL = 6_000
 """Characters: details quote what was sent, which may be long."""
 
@@ -87,7 +91,9 @@ class Problem(Exception):  # noqa: N818  # the name the standard (RFC 9457) give
 
 
 def unavailable(detail: str, *, reason: str = "unavailable", retry_after: int = 1) -> Problem:
-    return Problem(503, reason, detail, headers={"Retry-After": str(retry_after)})
+    """503: to be sent again after `retry_after` seconds, or up to two more, so that not all come back at once."""
+    wait = random.randint(retry_after, retry_after + _RETRY_SPREAD)
+    return Problem(503, reason, detail, headers={"Retry-After": str(wait)})
 
 
 def bad_json(error: strict_json.InvalidJsonError) -> Problem:
@@ -160,10 +166,27 @@ async def _on_problem(_: Request, problem: Exception) -> Response:
     return _as_response(problem)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    return _as_response(Problem(error.status_code, reason, str(error.detail), headers=error.headers))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request)) or headers.get("Allow", "")
+    return _as_response(Problem(error.status_code, reason, str(error.detail), headers=headers))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of the path itself: where `/things/{id}` fits as well as `/things/all`, only what the latter takes.
+
+    The framework names those of the first route that fits, of however many.
+    """
+    fitting = [
+        (context.path.count("{"), context.methods)
+        for context in iter_route_contexts(request.app.routes)
+        if context.path and context.methods and compile_path(context.path)[0].match(request.scope["path"])
+    ]
+    fewest = min((parameters for parameters, _ in fitting), default=0)
+    return sorted({method for parameters, methods in fitting if parameters == fewest for method in methods})
 
 
 _MAX_FAULTS = 20
@@ -379,14 +402,19 @@ def _basic_key(credentials: bytes) -> str | None:
 
 
 def _limited(scope: AsgiScope, receive: Receive, max_body: int) -> Receive:
-    """Counts bytes while they stream in, so that a lying Content-Length helps nobody."""
+    """Counts bytes while they stream in, so that a lying Content-Length helps nobody.
+
+    A route that asks for a body hears that it is too large, and can refuse it in its own words.
+    """
+    seen = 0
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > max_body:
-            raise _too_large(max_body)
-    seen = 0
+            seen = int(value)
 
     async def limited() -> MutableMapping[str, Any]:
         nonlocal seen
+        if seen > max_body:
+            raise _too_large(max_body)
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > max_body:
@@ -402,6 +430,8 @@ def _too_large(max_body: int) -> Problem:
     return Problem(413, "body_too_large", detail, headers={"Connection": "close"})
 
 
+_TICKS_BETWEEN_LOOKS = 10
+"""A tick is a tenth of a second."""
 _FAREWELL_SECONDS = 2.0
 
 
@@ -412,12 +442,22 @@ def _is_closing(connection: object) -> bool:
 class _Uvicorn(uvicorn.Server):
     """Without uvicorn's way of raising the signal again once it has served: the service's own shutdown follows.
 
+    Now and then it ends the connections of clients that owe the rest of a request and say nothing.
+
     Before connections are ended, `drain` may end its own in its own way: uvicorn cuts WebSockets off.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None, silence: float) -> None:
         super().__init__(config)
         self._drain = drain
+        self._silence = silence
+
+    async def on_tick(self, counter: int) -> bool:
+        if not counter % _TICKS_BETWEEN_LOOKS:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, HttpProtocol):
+                    connection.end_if_silent(self._silence)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -462,7 +502,10 @@ def bound(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 class Server:
-    """Serves an ASGI application inside the running event loop; on a `shared` port beside other processes of ours."""
+    """Serves an ASGI application inside the running event loop; on a `shared` port beside other processes of ours.
+
+    Clients that owe the rest of a request, or the first one, and say nothing for `silence` seconds are given up.
+    """
 
     def __init__(
         self,
@@ -472,6 +515,7 @@ class Server:
         port: int,
         drain: Callable[[], Awaitable[None]] | None = None,
         shared: bool = False,
+        silence: float = 60.0,
     ) -> None:
         self._address = (host, port)
         self._shared = shared
@@ -488,7 +532,7 @@ class Server:
             ws_max_size=MAX_SOCKET_MESSAGE,
             ws_per_message_deflate=False,  # a compressor takes 40 KiB a connection, more than all the rest
         )
-        self._server = _Uvicorn(config, drain)
+        self._server = _Uvicorn(config, drain, silence)
 
     async def run(self) -> None:
         """Returns after SIGINT or SIGTERM, when the requests in flight have been answered.

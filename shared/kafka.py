@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from murmurhash2 import murmurhash2
 
+from shared.cancelling import cancel_until_ended
 from shared.clock import Clock, system_clock
 from shared.messages import Message
 from shared.topics import METRIC_UPDATES, TOPICS, Topic, subject_key
@@ -120,6 +121,16 @@ class Publisher:
             await self._replace(producer)
             raise
         return sent.partition, sent.offset
+
+    async def remove(self, topic: Topic[T], message: T, *, deadline: float = 10) -> None:
+        """Lets compaction drop all records of the message's key. Raises KafkaError or TimeoutError."""
+        producer = self._started()
+        try:
+            async with asyncio.timeout(deadline):
+                await producer.send_and_wait(topic.name, None, key=topic.key(message).encode())
+        except (KafkaError, TimeoutError):
+            await self._replace(producer)
+            raise
 
     async def publish_all(
         self, topic: Topic[T], messages: Sequence[T], *, deadline: float = 10
@@ -234,12 +245,15 @@ class Replica(Generic[T]):
         await self.catch_up()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._consumer is not None:
-            await self._consumer.stop()
-        await self._offsets.stop()
+        try:
+            if self._task is not None:
+                await cancel_until_ended(self._task)
+        finally:  # whoever stops it may be cancelled meanwhile
+            try:
+                if self._consumer is not None:
+                    await self._consumer.stop()
+            finally:
+                await self._offsets.stop()
 
     @property
     def failure(self) -> BaseException | None:
@@ -389,13 +403,17 @@ async def assigned_consumer(bootstrap: str, *topics: str, fetch_max_wait_ms: int
         auto_offset_reset="earliest",
         fetch_max_wait_ms=fetch_max_wait_ms,
     )
-    await _start_patiently(consumer)
-    async with asyncio.timeout(30):
-        while not all(consumer.partitions_for_topic(topic) for topic in topics):
-            await consumer._client.force_metadata_update()
-            for topic in topics:
-                consumer._client.add_topic(topic)
-            await asyncio.sleep(0.05)
+    try:
+        await _start_patiently(consumer)
+        async with asyncio.timeout(30):
+            while not all(consumer.partitions_for_topic(topic) for topic in topics):
+                await consumer._client.force_metadata_update()
+                for topic in topics:
+                    consumer._client.add_topic(topic)
+                await asyncio.sleep(0.05)
+    except BaseException:  # whoever is cancelled meanwhile has nothing yet that could be stopped
+        await consumer.stop()
+        raise
     consumer.assign([TopicPartition(t, n) for t in topics for n in sorted(consumer.partitions_for_topic(t))])
     return consumer
 

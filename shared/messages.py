@@ -21,6 +21,11 @@ LetterMark = Literal["claimed", "released", "replayed", "discarded"]
 """See `DeadLetterMark`."""
 
 
+Kept = Literal["as_sent", "redacted", "withheld"]
+"""What a dead letter has of what was received. Redacted is an event in the form that is sent over HTTP, however it
+came in; withheld is nothing at all."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages: JSON objects, absent fields mean their default."""
 
@@ -42,6 +47,10 @@ class Event(Message, frozen=True, kw_only=True):
     properties: dict[str, Any] = {}
 
 
+class Prediction(Event, frozen=True, kw_only=True):
+    """An event of type `prediction` once more, on `predictions.v1`, where it is found among few."""
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
     """An event that cannot be accepted, kept whole so that nothing sent is lost."""
 
@@ -54,6 +63,9 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     payload: bytes
     partition: int | None = None
     offset: int | None = None
+    kept: Kept = "as_sent"
+    sent_at: str | float | None = None
+    """When the client said that it sent it, by the clock that gave it its times: RFC 3339, or ms since the epoch."""
 
 
 class DeadLetterMark(Message, frozen=True, kw_only=True):
@@ -268,6 +280,35 @@ class Source(Message, frozen=True, kw_only=True):
     spec: dict[str, Any]
 
 
+class Schema(Message, frozen=True, kw_only=True):
+    """What the data of one event type must look like; `key` is the event type."""
+
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class IntakeRule(Message, frozen=True, kw_only=True):
+    organisation: str
+    key: str
+    version: int
+    spec: dict[str, Any]
+
+
+class HashKey(Message, frozen=True, kw_only=True):
+    """A key that hashes what an organisation does not keep. Of several for one period the first in the log holds."""
+
+    organisation: str
+    period: str
+    """`never`, or a name such as `2026-11-22`."""
+    id: str
+    """Of this key among those that were made for the period."""
+    until: int
+    """The period's end."""
+    sealed: str
+
+
 class ApiKey(Message, frozen=True, kw_only=True):
     """What a service needs to recognise a key; the key itself is never stored or sent."""
 
@@ -277,3 +318,7 @@ class ApiKey(Message, frozen=True, kw_only=True):
     scope: Scope
     version: int
     revoked: bool = False
+    events_per_second: float | None = None
+    """How many events may be sent with it; None: what ingest's settings say, else any number."""
+    burst: int | None = None
+    """How many of them at once after a pause; None: those of a second."""

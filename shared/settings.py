@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 MAX_PROCESSES = 256
 """More than any machine has cores for."""
+MIN_EVENTS_PER_SECOND = 0.01
+MAX_EVENTS_PER_SECOND = 1e9
+"""Bounds of every rate that a key may be given."""
 
 
 class SettingsError(Exception):
@@ -22,7 +25,8 @@ class Settings:
     this process among its like, for static group membership), `TIDEGATE_BOOTSTRAP_KEYS` (assignment
     only: a JSON file `{"admin", "ingest", "read"}` of keys to know from the start), `TIDEGATE_SEALING_KEYS` (ingest
     only: a file of the keys that seal secrets at rest, see `shared.sealing`), `TIDEGATE_PROCESSES` (ingest only: how
-    many processes share its port, by default 1) and `TIDEGATE_SCRATCH` (the
+    many processes share its port, by default 1), `TIDEGATE_KEY_EVENTS_PER_SECOND` (ingest only: how many events
+    may be sent with a key that has no limit of its own; any number if it is not set) and `TIDEGATE_SCRATCH` (the
     aggregator's worker only: a directory for files that need not last; else the system's temporary one).
     """
 
@@ -36,6 +40,7 @@ class Settings:
     scratch: str | None = None
     sealing_keys: str | None = None
     processes: int = 1
+    key_events_per_second: float | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -57,7 +62,23 @@ class Settings:
             scratch=environ.get("TIDEGATE_SCRATCH") or None,
             sealing_keys=environ.get("TIDEGATE_SEALING_KEYS") or None,
             processes=int(processes),
+            key_events_per_second=_rate(environ, "TIDEGATE_KEY_EVENTS_PER_SECOND"),
         )
+
+
+def _rate(environ: Mapping[str, str], name: str) -> float | None:
+    text = environ.get(name, "")
+    if not text:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not MIN_EVENTS_PER_SECOND <= rate <= MAX_EVENTS_PER_SECOND:
+        raise SettingsError(
+            f"{name} must be a number from {MIN_EVENTS_PER_SECOND:g} to {MAX_EVENTS_PER_SECOND:,.0f}, not {text!r}"
+        )
+    return rate
 
 
 def _required(environ: Mapping[str, str], name: str, what: str) -> str:

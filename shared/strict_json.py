@@ -25,7 +25,8 @@ _SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG = b"0" * 19
 _LONG_NUMBER = re.compile(rb"(?:\A|[:,\[ \t\r\n-])0{19}")
 """Where a number may begin: the digits of an id in a string mostly begin with it, behind a quotation mark."""
-_EXPONENT = re.compile(rb"0e[+-]?000")
+_EXPONENT = re.compile(rb"0e[+-]?000+(?=[,\]}\s]|\Z)")
+"""With what may follow a number: within the hexadecimal digits of ids, the rest of them follows."""
 _MANTISSA = 64
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 

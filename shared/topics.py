@@ -68,7 +68,9 @@ def subject_key(update: m.MetricUpdate) -> str:
     return f"{update.organisation}/{update.subject}"
 
 
-def _definition_key(d: m.Metric | m.Flag | m.Rule | m.Breaker | m.Source | m.Experiment) -> str:
+def _definition_key(
+    d: m.Metric | m.Flag | m.Rule | m.Breaker | m.Source | m.Schema | m.IntakeRule | m.Experiment,
+) -> str:
     return f"{d.organisation}/{d.key}"
 
 
@@ -84,6 +86,17 @@ EVENTS = Topic(
     consumers=("aggregator",),
     partitions=4,
     config={**_WEEK, "max.message.bytes": "2097152"},
+)
+PREDICTIONS = Topic(
+    name="predictions.v1",
+    message=m.Prediction,
+    key=event_key,
+    key_text="as on `events.v1`",
+    producers=("ingest",),
+    consumers=("aggregator",),
+    partitions=4,
+    # For lists only, whatever the rate: what is counted is on `events.v1`.
+    config={**_WEEK, "retention.bytes": str(256 * 1024 * 1024), "max.message.bytes": "2097152"},
 )
 DEAD_LETTERS = Topic(
     name="events.v1.dlq",
@@ -198,6 +211,35 @@ SOURCES = Topic(
     consumers=("ingest",),
     **_DEFINITION,
 )
+SCHEMAS = Topic(
+    name="schemas.v1",
+    message=m.Schema,
+    key=_definition_key,
+    producers=("ingest",),
+    consumers=("ingest",),
+    **_DEFINITION,
+)
+INTAKE_RULES = Topic(
+    name="intake-rules.v1",
+    message=m.IntakeRule,
+    key=_definition_key,
+    producers=("ingest",),
+    consumers=("ingest",),
+    **_DEFINITION,
+)
+HASH_KEYS = Topic(
+    name="hash-keys.v1",
+    message=m.HashKey,
+    # Every key ever proposed has a record key of its own: compaction must not put a later one in the first's place.
+    key=lambda k: _ENCODER.encode([k.organisation, k.period, k.id]).decode(),
+    key_text="organisation, period, id",
+    producers=("ingest",),
+    consumers=("ingest",),
+    partitions=1,
+    compacted=True,
+    # Keys that are past are removed, and soon they are gone from the disk.
+    config={"segment.ms": "3600000", "max.compaction.lag.ms": "3600000", "delete.retention.ms": "3600000"},
+)
 KEYS = Topic(
     name="keys.v1",
     message=m.ApiKey,
@@ -211,6 +253,7 @@ KEYS = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (
     EVENTS,
+    PREDICTIONS,
     DEAD_LETTERS,
     DEAD_LETTER_MARKS,
     METRIC_UPDATES,
@@ -223,6 +266,9 @@ TOPICS: tuple[Topic[Any], ...] = (
     RULES,
     BREAKERS,
     SOURCES,
+    SCHEMAS,
+    INTAKE_RULES,
+    HASH_KEYS,
     KEYS,
 )
 

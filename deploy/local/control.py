@@ -13,6 +13,9 @@ from deploy.local.children import Identity
 from deploy.local.process import ProcessState, ProcessStatus
 from deploy.local.state import Record, StateDirectory, StateError
 
+PATIENCE = 75.0
+"""Longer than a supervisor may take for what it stops one after the other: services, then Kafka and Postgres."""
+
 
 class Ended(StrEnum):
     """How `take_down` found and left the stack."""
@@ -39,7 +42,7 @@ def look(state: StateDirectory) -> list[ProcessStatus]:
     ]
 
 
-async def take_down(state: StateDirectory, *, patience: float = 40.0) -> Ended:
+async def take_down(state: StateDirectory, *, patience: float = PATIENCE) -> Ended:
     """Asks the supervisor to stop everything and returns when nothing is left; kills it after `patience` seconds.
 
     Raises `StateError` when a supervisor runs that this user may not signal, or that left no record.

@@ -15,16 +15,20 @@ from deploy.local.readiness import is_ready
 @dataclass(frozen=True, slots=True)
 class Service:
     """`command` follows the Python interpreter. The owner of API keys is told where the first three stand, who seals
-    secrets where the keys for that stand."""
+    secrets where the keys for that stand. Who does not end within `stop_timeout` seconds is killed."""
 
     name: str
     command: tuple[str, ...]
     owns_keys: bool = False
     seals: bool = False
+    stop_timeout: float = 10.0
 
+
+INGEST_STOP_SECONDS = 40.0
+"""With Kafka gone ingest gives its clients up to 35 s to hear what became of their events; then its parent ends."""
 
 SERVICES = (
-    Service("ingest", ("-m", "services.ingest"), seals=True),
+    Service("ingest", ("-m", "services.ingest"), seals=True, stop_timeout=INGEST_STOP_SECONDS),
     Service("assignment", ("-m", "services.assignment"), owns_keys=True),
     Service("aggregator-worker", ("-m", "services.aggregator", "worker")),
     Service("aggregator-api", ("-m", "services.aggregator", "api")),
@@ -70,5 +74,6 @@ def service_process(
         check=partial(is_ready, port),
         env=service_environment(service, neighbours, port),
         depends_on=depends_on,
+        stop_timeout=service.stop_timeout,
         cwd=cwd,
     )

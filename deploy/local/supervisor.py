@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from deploy.local import children
 from deploy.local.children import Identity
 from deploy.local.process import Check, Job, Process, ProcessState, ProcessStatus
 from deploy.local.restarts import Failures, RestartPolicy, Verdict, after_death
+from shared.cancelling import cancel_until_ended
 
 _CHECK_INTERVAL_STARTING = 0.1
 _CHECK_INTERVAL_READY = 2.0
@@ -173,7 +173,7 @@ class Supervisor:
         death = asyncio.create_task(child.wait())
         try:
             await asyncio.wait({stopper, death}, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel(watcher)
+            await cancel_until_ended(watcher)
             if not death.done():
                 self._change(entry, ProcessState.STOPPING)
                 children.ask_to_end(identity, process.stop_signal)
@@ -181,7 +181,7 @@ class Supervisor:
                 children.kill_group(identity)
             code = await death
         finally:
-            await _cancel(watcher, stopper, death)
+            await cancel_until_ended(watcher, stopper, death)
             children.kill_group(identity)  # what it may have left behind
             entry.identity = None
         ready_for = None if entry.ready_since is None else loop.time() - entry.ready_since
@@ -242,12 +242,6 @@ async def _ask(check: Check) -> bool:
             return await check()
     except (OSError, TimeoutError):
         return False
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _describe_exit(code: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from services.aggregator.admin_api import Key, metric_routes, metric_unknown, sc
 from services.aggregator.backfill_api import backfill_routes
 from services.aggregator.definitions import Definitions
 from services.aggregator.domain.metrics import Definition
+from services.aggregator.events_api import event_routes
 from services.aggregator.examples import COUNTED, READINGS, answers
 from services.aggregator.experiment_api import variant_items
 from services.aggregator.experiment_queries import ExperimentQueries
@@ -24,11 +26,12 @@ from services.aggregator.recent_events import RecentEvents
 from shared import topics
 from shared.clock import Clock, from_datetime, to_datetime, to_iso
 from shared.http import Problem, Server, new_api, principal_of, service_app
-from shared.kafka import Publisher, Replica, Tail
+from shared.kafka import Publisher, Replica
 from shared.keys import KeyRing, Principal
 from shared.messages import Scope
 from shared.postgres import create_pool, wait_until_ready
 from shared.settings import Settings
+from shared.topic_reader import TopicReader
 
 Asker = Annotated[Principal, Depends(principal_of)]
 
@@ -54,6 +57,7 @@ def new_routes(
 
     api.include_router(metric_routes(definitions))
     api.include_router(schema_routes())
+    api.include_router(event_routes(recent))
 
     @api.get(_PREFIX + "/metrics", tags=["metrics"], responses=answers(READINGS))
     async def get_metrics(
@@ -141,24 +145,6 @@ def new_routes(
             "components": components,
         }
 
-    @api.get(_PREFIX + "/events", tags=["events"])
-    async def get_events(
-        asker: Asker,
-        event_type: Annotated[str | None, Query(max_length=200)] = None,
-        data_source_id: int | None = None,
-        processed: bool | None = None,
-        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    ) -> list[dict[str, Any]]:
-        """The newest events as they stand in Kafka; `processed` says whether Postgres has counted them."""
-        events = await recent.read(asker.organisation, limit)
-        return [
-            e
-            for e in events
-            if (event_type is None or e["event_type"] == event_type)
-            and (data_source_id is None or e["data_source_id"] == data_source_id)
-            and (processed is None or e["processed"] is processed)
-        ][:limit]
-
     @api.get(_PREFIX + "/dashboard", tags=["dashboard"])
     async def get_dashboard(asker: Asker) -> dict[str, Any]:
         """Events by verdict, each metric's last hour (of a streak: what stands), how far each partition is behind."""
@@ -216,10 +202,12 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         pool = await create_pool(settings.postgres, name="aggregator-api", size=6, schema="aggregator")
         stack.push_async_callback(pool.close)
         publisher = Publisher(settings.kafka)
-        tail = Tail(settings.kafka, topics.EVENTS.name)
+        events = TopicReader(settings.kafka, topics.EVENTS.name)
+        predictions = TopicReader(settings.kafka, topics.PREDICTIONS.name)
         replica = Replica(settings.kafka, topics.KEYS, keys.learn, clock=clock)
         definitions, queries = Definitions(pool, publisher), Queries(pool)
-        experiments, recent = KnownExperiments(settings.kafka, clock), RecentEvents(tail, queries)
+        experiments = KnownExperiments(settings.kafka, clock)
+        recent = RecentEvents(events, predictions, queries, time.monotonic)
         routes = new_routes(definitions, queries, ExperimentQueries(pool), experiments, recent, clock)
         routes.include_router(backfill_routes(definitions, pool))
 
@@ -239,8 +227,9 @@ async def run_api(settings: Settings, clock: Clock) -> None:
         stack.push_async_callback(replica.stop)
         await experiments.start()
         stack.push_async_callback(experiments.stop)
-        await tail.start()
-        stack.push_async_callback(tail.stop)
+        for reader in (events, predictions):
+            await reader.start()
+            stack.push_async_callback(reader.stop)
         await definitions.restore(settings.kafka)
         await definitions.start()
         stack.push_async_callback(definitions.stop)

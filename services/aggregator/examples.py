@@ -102,6 +102,22 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "drop_off": {"event": "import_error", "reason": "properties.errorCode"},
         },
     },
+    "latest": {
+        "summary": "Hours until tickets are resolved, each ticket once",
+        "description": "Each unit counts once, when it began, by the latest state that events told of it: sending a "
+        "state again changes nothing, a later one takes its place. Of two states that with the higher `order` is the "
+        "later one.",
+        "value": {
+            "type": "latest",
+            "unit": "properties.ticketId",
+            "event": ["support_ticket", "support_ticket_created", "support_ticket_resolved"],
+            "begin": "properties.created_at",
+            "order": "properties.updated_at",
+            "value": "seconds_between(properties.created_at, properties.resolved_at) / 3600",
+            "aggregations": ["count", "avg", "p50", "share<=24"],
+            "group_by": ["properties.category"],
+        },
+    },
 }
 """Of definitions, one of each type."""
 

@@ -13,8 +13,9 @@ import pytest
 import typer
 from typer.main import get_command
 
-from deploy.local import gateway, kafka, postgres
+from deploy.local import control, gateway, kafka, postgres
 from deploy.local.services import SERVICES
+from services.ingest.processes import STOP_SECONDS
 from shared.settings import Settings
 from tests.contract.composed import (
     COMPOSE_FILE,
@@ -127,7 +128,15 @@ def test_every_container_that_keeps_running_is_restarted_watched_and_ended_in_pe
         if name not in JOBS and "build" not in service:
             assert "test" in service["healthcheck"], name
     for name in [*own_services(), "kafka", "postgres"]:
-        assert services()[name]["stop_grace_period"] in ("20s", "30s")
+        assert services()[name]["stop_grace_period"] in ("20s", "30s", "40s")
+
+
+def test_ingest_may_end_as_slowly_in_the_embedded_stack_as_its_workers_may(tmp_path: Path) -> None:
+    embedded = {service.name: service.stop_timeout for service in SERVICES}
+    assert embedded["ingest"] > STOP_SECONDS
+    assert services()["ingest"]["stop_grace_period"] == f"{embedded['ingest']:.0f}s"
+    last = kafka.broker((), config=tmp_path / "server.properties", port=9092).stop_timeout
+    assert max(embedded.values()) + last < control.PATIENCE
 
 
 def test_our_own_containers_may_write_to_their_volumes_and_to_tmp_only() -> None:

@@ -62,12 +62,70 @@ SPECS: dict[str, dict[str, Any]] = {
         "aggregations": ["share<=5", "stddev"],
     },
     "amounts": {"type": "survey", "event": "purchase", "questions": {"amount": {"nps": True}}},
+    "tickets": {
+        "type": "latest",
+        "unit": "properties.ticketId",
+        "event": "support_ticket",
+        "begin": "properties.created_at",
+        "order": "properties.updated_at",
+        "value": "seconds_between(properties.created_at, properties.resolved_at) / 3600",
+        "aggregations": ["count", "avg", "p50", "share<=2"],
+        "group_by": ["properties.category"],
+    },
+    "sessions": {
+        "type": "journey",
+        "unit": "session",
+        "start": {"event": "session_started"},
+        "outcomes": [{"name": "seen", "when": {"reached": "start"}}],
+        "correlate": [
+            {
+                "name": "ticket",
+                "event": "support_ticket",
+                "filter": {"path": "properties.category", "value": "import"},
+                "by": "user",
+                "within": "1h",
+                "distinct": "properties.ticketId",
+                "latest": {"begin": "properties.created_at", "order": "properties.updated_at"},
+            }
+        ],
+    },
     "few": {"type": "count", "event": "click", "group_by": ["properties.page"], "max_groups": 1},
 }
 
 BEGIN = (system_clock() - 2 * 60 * MINUTE) // (15 * MINUTE) * 15 * MINUTE
 """The start of a quarter of an hour: what lies there is closed, because an event of now follows."""
+TICKET_AT = BEGIN - 10 * 60 * MINUTE
+
+
+def _ticket(
+    event_id: str, ticket: str, category: str, updated: int, *, hours: int | None = None, user: str = "u"
+) -> Any:
+    """A help desk's export at BEGIN; `updated` and `hours` of resolution since TICKET_AT."""
+    said = {
+        "ticketId": ticket,
+        "category": category,
+        "created_at": to_iso(TICKET_AT),
+        "updated_at": to_iso(TICKET_AT + updated * MINUTE),
+        "resolved_at": None if hours is None else to_iso(TICKET_AT + hours * 60 * MINUTE),
+    }
+    return event(ORGANISATION, event_id, "support_ticket", user_id=user, time=BEGIN, properties=said)
+
+
+_EXPORT = [
+    _ticket("t1-a", "t1", "other", 0),
+    _ticket("t1-b", "t1", "import", 60, hours=1, user="agent"),
+    _ticket("t2-a", "t2", "import", 0),
+    _ticket("t2-b", "t2", "import", 240, hours=4),
+    _ticket("t3-a", "t3", "other", 0, hours=9),
+    _ticket("t4-a", "t4", "other", 0),
+]
+
 RECORDS = [
+    *_EXPORT,
+    # Every day anew, under other ids and through another partition.
+    *(event(ORGANISATION, f"{day}-{e.event_id}", "support_ticket", user_id=f"export-{day}", time=BEGIN + day,
+            properties=e.properties) for day in range(3) for e in reversed(_EXPORT)),
+    event(ORGANISATION, "s1", "session_started", user_id="u", session_id="s1", time=TICKET_AT - 10 * MINUTE),
     *(event(ORGANISATION, f"c{i}", "click", user_id="u", time=BEGIN + i * MINUTE, properties={"page": "/a"})
       for i in range(7)),
     event(ORGANISATION, "c7", "click", user_id="u", time=BEGIN, properties={"page": "/b"}),
@@ -210,9 +268,29 @@ async def test_anyone_may_read_the_schema_of_definitions(api: Api) -> None:
 
 async def test_all_metrics_together_give_the_aggregation_that_was_asked_for_where_there_is_one(api: Api) -> None:
     found = await api.get(METRICS, time_window="total", aggregation_type="sum")
-    assert {w["metric_name"] for w in found} == {"revenue", "cheap"}
+    assert {w["metric_name"] for w in found} == {"revenue", "cheap", "tickets"}
     everything = await api.get(METRICS, time_window="total")
     assert {w["metric_name"] for w in everything} == set(SPECS)
+
+
+async def test_a_help_desks_tickets_count_once_by_their_latest_state_however_often_they_are_sent(api: Api) -> None:
+    found = await api.get(METRICS, metric_name="tickets", time_window="total")
+    read = {(w["group"]["properties.category"], w["aggregation_type"]): w["metric_value"] for w in found}
+    assert read == {
+        ("import", "count"): 2,
+        ("import", "avg"): 2.5,
+        ("import", "p50"): pytest.approx(1, rel=0.01),
+        ("import", "share<=2"): 0.5,
+        ("other", "count"): 1,
+        ("other", "avg"): 9,
+        ("other", "p50"): pytest.approx(9, rel=0.01),
+        ("other", "share<=2"): 0,
+    }
+    assert {w["window_start"] for w in await api.get(METRICS, metric_name="tickets")} == set()
+    (hour,) = {w["window_start"] for w in await api.get(METRICS, metric_name="tickets", time_window="1h", limit=24)}
+    assert from_datetime(datetime.fromisoformat(hour)) == TICKET_AT // (60 * MINUTE) * 60 * MINUTE
+    sessions = await api.get(METRICS, metric_name="sessions", time_window="total")
+    assert {w["aggregation_type"]: w["metric_value"] for w in sessions}.items() >= {"matched:ticket": 1}.items()
 
 
 async def test_the_end_of_a_range_is_not_in_it_and_the_limit_counts_back_from_there(api: Api) -> None:

@@ -11,6 +11,7 @@ from services.aggregator.domain.kinds.breakdown import parse_breakdown
 from services.aggregator.domain.kinds.funnel import parse_funnel
 from services.aggregator.domain.kinds.journey import parse_journey
 from services.aggregator.domain.kinds.kind import Windowed
+from services.aggregator.domain.kinds.latest import parse_latest
 from services.aggregator.domain.kinds.measured import parse_count, parse_ratio, parse_value
 from services.aggregator.domain.kinds.streak import Streak, parse_streak
 from services.aggregator.domain.kinds.survey import parse_survey
@@ -31,6 +32,7 @@ KINDS: dict[str, Callable[[Mapping[str, Any]], Kind]] = {
     "streak": parse_streak,
     "journey": parse_journey,
     "funnel": parse_funnel,
+    "latest": parse_latest,
 }
 """Type → how the rest of the spec is read. Each raises DefinitionError."""
 

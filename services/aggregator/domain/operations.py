@@ -213,7 +213,7 @@ _ISO_8601 = re.compile(
 _SECONDS_BELOW, _MILLISECONDS_BELOW, _MICROSECONDS_BELOW = 1e11, 1e14, 1e17
 
 
-def _moment(value: Any) -> int | None:
+def moment(value: Any) -> int | None:
     """µs since 1970 of ISO 8601 text (without an offset: UTC) or of a number since 1970, whose size tells its unit.
 
     Numbers below 1e11 are seconds, below 1e14 milliseconds, below 1e17 microseconds. None for what is no time.
@@ -236,7 +236,7 @@ def _moment(value: Any) -> int | None:
 
 def _between(per_unit: int) -> Callable[[Any, Any], Any]:
     def one(begin: Any, end: Any) -> Any:
-        first, last = _moment(begin), _moment(end)
+        first, last = moment(begin), moment(end)
         return INVALID if first is None or last is None else (last - first) / per_unit
 
     return one

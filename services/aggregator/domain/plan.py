@@ -9,6 +9,7 @@ from services.aggregator.domain.kinds.by_unit import NOTHING, ByUnit
 from services.aggregator.domain.kinds.funnel import Funnel
 from services.aggregator.domain.kinds.journey import Journey
 from services.aggregator.domain.kinds.kind import Component
+from services.aggregator.domain.kinds.latest import Latest
 from services.aggregator.domain.kinds.measured import Measure, Measured
 from services.aggregator.domain.kinds.streak import Streak
 from services.aggregator.domain.metrics import Definition
@@ -182,7 +183,7 @@ def make_plan(definitions: Iterable[Definition], experiments: Iterable[Experimen
         tracks=tuple(
             TrackPlan(window_series(d, track.component), d, track)
             for d in definitions
-            if isinstance(d.kind, Journey | Funnel)
+            if isinstance(d.kind, Journey | Funnel | Latest)
             for track in d.kind.tracks
         ),
         experiments={

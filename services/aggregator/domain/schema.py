@@ -61,6 +61,7 @@ _TAKES: Json = {"event": _ref("event"), "filter": _nullable(_ref("filter"))}
 _STAGE: Json = {"anyOf": [{"required": ["event"]}, {"required": ["filter"]}]}
 _NAMED = _objects({**_TAKES, "name": _ref("name")}, "name", **_STAGE)
 _PART = _objects({**_TAKES, "value": _nullable(_ref("value"))})
+_TIMES: Json = {"begin": _nullable(_ref("value")), "order": _nullable(_ref("value"))}
 _SCALE: Json = {"type": "integer", "minimum": 0, "maximum": 9, "description": "Decimal places that are kept: 6."}
 _BY_UNIT: Json = {
     "winsorise": _nullable(
@@ -280,6 +281,7 @@ _TYPES: dict[str, tuple[Json, tuple[str, ...]]] = {
                             "within": _ref("span"),
                             "at_least": {"type": "integer", "minimum": 1, "maximum": related.MAX_AT_LEAST},
                             "distinct": _nullable(_ref("path")),
+                            "latest": _nullable(_objects(_TIMES)),
                         },
                         "name",
                         "by",
@@ -303,6 +305,18 @@ _TYPES: dict[str, tuple[Json, tuple[str, ...]]] = {
             "drop_off": _nullable(_objects({**_TAKES, "reason": _ref("path")}, "reason", **_STAGE)),
         },
         ("unit", "stages"),
+    ),
+    "latest": (
+        {
+            "unit": _ref("unit"),
+            "event": _ref("event"),
+            "filter": _nullable(_ref("filter")),
+            **_TIMES,
+            "value": _nullable(_ref("value")),
+            "scale": _SCALE,
+            "aggregations": _aggregations("count", "sum", "avg", *MOMENTS, patterns=(PERCENTILE, SHARE)),
+        },
+        ("unit", "event"),
     ),
 }
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from services.aggregator.domain.expressions import Source
 from services.aggregator.domain.facts import Entry, Facts, Moments
 from services.aggregator.domain.filters import Filter
 from services.aggregator.domain.kinds.kind import Component
@@ -64,15 +65,30 @@ ORIGIN: tuple[Column, ...] = (Column.GROUP, Column.USER, Column.SESSION, Column.
 
 
 @dataclass(frozen=True, slots=True)
+class StateColumn:
+    """The state that an event tells of its unit (`latest.State`). Sources are the event's; None: it says nothing."""
+
+    begin: Source | None = None
+    order: Source | None = None
+    value: Source | None = None
+    scale: int = 0
+    where: Selector | None = None
+    """Which states count; None: all."""
+
+
+Columns = tuple[Column | Text | Sub | StateColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """Which events make an entry, and what it says. `where` is a second selector that must take them too."""
 
     select: Selector
     where: Selector | None = None
-    columns: tuple[Column | Text | Sub, ...] = ()
+    columns: Columns = ()
 
 
-def slot_of(select: Selector, where: Filter | None, columns: tuple[Column | Text | Sub, ...] = ()) -> Slot:
+def slot_of(select: Selector, where: Filter | None, columns: Columns = ()) -> Slot:
     """Of a stage's events those that the definition's own filter takes too."""
     return Slot(select, None if where is None else Selector(select.events, where), columns)
 

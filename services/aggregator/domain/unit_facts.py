@@ -20,7 +20,8 @@ from services.aggregator.domain.plan import TrackPlan
 from services.aggregator.domain.seen import digest
 from services.aggregator.domain.sequences import group_texts
 from services.aggregator.domain.staged import staged, staged_news
-from services.aggregator.domain.tracks import Column, Slot, Sub, Text, Unit
+from services.aggregator.domain.state_columns import state_texts
+from services.aggregator.domain.tracks import Column, Slot, StateColumn, Sub, Text, Unit
 from services.aggregator.domain.values import Mask
 from shared.clock import DAY
 from shared.messages import UnitKind
@@ -156,12 +157,16 @@ def _texts(frame: Frame, unit: Unit, rows: Indices) -> list[str | None]:
     return frame.units(unit, rows.tolist())
 
 
-def _can_fail(column: Column | Text | Sub, plan: TrackPlan) -> bool:
+def _can_fail(column: Column | Text | Sub | StateColumn, plan: TrackPlan) -> bool:
     """Whether events may be invalid for it: then it is worked out of all of them, also of those that tell nothing."""
     return (column is Column.GROUP and bool(plan.definition.group_by)) or not isinstance(column, Column)
 
 
-def _column(frame: Frame, plan: TrackPlan, column: Column | Text | Sub, rows: Indices) -> list[str | None]:
+def _column(
+    frame: Frame, plan: TrackPlan, column: Column | Text | Sub | StateColumn, rows: Indices
+) -> list[str | None]:
+    if isinstance(column, StateColumn):
+        return state_texts(frame, plan.definition.organisation, column, rows)
     if isinstance(column, Sub):
         return _texts(frame, column.unit, rows)
     events = [frame.events[i] for i in rows.tolist()]

@@ -18,7 +18,8 @@ from services.aggregator.domain.facts import EVER, Entry, Facts, decode, encode,
 from services.aggregator.domain.kinds.funnel import FunnelTrack
 from services.aggregator.domain.kinds.journey_track import JourneyTrack
 from services.aggregator.domain.known import KnownUnits, Remembered, fresh
-from services.aggregator.domain.tracks import Known, Share, Track, known
+from services.aggregator.domain.latest import State
+from services.aggregator.domain.tracks import Column, Known, Share, StateColumn, Track, known
 from tests.unit.aggregator.builders import bounded, kind_of
 
 FUNNEL = kind_of(
@@ -55,25 +56,41 @@ JOURNEY = kind_of(
     correlate=[
         {"name": "ticket", "event": "ticket", "by": "user", "within": 10, "distinct": "properties.id"},
         {"name": "busy", "event": "view", "by": "user", "within": 20, "at_least": 3},
+        {"name": "open", "event": "ticket", "by": "user", "within": 9, "distinct": "properties.id", "latest": {}},
     ],
     first_attempt={"by": "user"},
 )
+LATEST = kind_of(
+    type="latest", unit="user", event="ticket", value="properties.hours", aggregations=["avg", "p50", "share<=2"]
+).track
 TRACKS: dict[str, Track] = {
     "funnel": FUNNEL,
     "journey": JOURNEY.track,
     "ticket": JOURNEY.correlates[0],
     "busy": JOURNEY.correlates[1],
+    "open": JOURNEY.correlates[2],
     "first attempt": JOURNEY.first_attempt,
+    "latest": LATEST,
 }
 SECOND = 1_000_000
 TEXTS = ("a", "b", "c")
+STATES = {
+    "a": State(5 * SECOND, 2 * SECOND, 1_000_000, counts=True),
+    "b": State(20 * SECOND, None, None, counts=True),
+    "c": State(20 * SECOND, 7 * SECOND, 3_000_000, counts=False),
+}
 
 
 def entry_of(track: Track, slot: int, time: int, texts: Sequence[str]) -> Entry:
     """As many texts as the slot's columns ask for; the group is JSON."""
     columns = track.slots[slot].columns
-    named = [f'["{t}"]' if str(c) == "Column.GROUP" else t for c, t in zip(columns, texts, strict=False)]
-    return (time * SECOND, *named)
+    return (time * SECOND, *(_said(column, text) for column, text in zip(columns, texts, strict=False)))
+
+
+def _said(column: object, text: str) -> str:
+    if isinstance(column, StateColumn):
+        return json.dumps(STATES[text])
+    return f'["{text}"]' if column is Column.GROUP else text
 
 
 @st.composite
@@ -82,7 +99,7 @@ def events(draw: st.DrawFn, track: Track) -> list[tuple[int, Entry]]:
     found = []
     for _ in range(draw(st.integers(1, 14))):
         slot = draw(st.integers(0, len(track.slots) - 1))
-        texts = [draw(st.sampled_from(TEXTS)) for _ in range(5)]
+        texts = [draw(st.sampled_from(TEXTS)) for _ in range(6)]
         found.append((slot, entry_of(track, slot, draw(st.integers(1, 40)), texts)))
     return found
 
@@ -241,8 +258,11 @@ def test_busy_units_stay_known_and_others_are_forgotten() -> None:
 @pytest.mark.parametrize("name", sorted(TRACKS))
 def test_a_row_says_where_its_unit_came_from(name: str) -> None:
     track = TRACKS[name]
-    columns = [str(getattr(c, "value", type(c).__name__)) for c in track.slots[0].columns]
-    texts = ['["g"]' if c == "group" else c for c in columns]
+    state = json.dumps(State(1, None, None, counts=True))
+    texts = [
+        state if isinstance(c, StateColumn) else '["g"]' if c is Column.GROUP else str(getattr(c, "value", "sub"))
+        for c in track.slots[0].columns
+    ]
     facts: Facts = (((7 * SECOND, *texts),), *((),) * (len(track.slots) - 1))
     summary = track.summary(facts, track.moments(facts), False)
     assert (summary.started, summary.origin) == (7 * SECOND, ('["g"]', "user", "session", "job"))

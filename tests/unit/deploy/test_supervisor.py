@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,25 @@ async def test_a_process_that_stops_answering_is_shown_as_unready(tmp_path: Path
         await until(lambda: supervisor.statuses()[0].state is ProcessState.UNREADY)
         (tmp_path / "service.ready").touch()
         await until(lambda: supervisor.statuses()[0].state is ProcessState.READY)
+
+
+async def test_a_check_that_swallows_its_cancellation_does_not_keep_a_process_from_ending(tmp_path: Path) -> None:
+    service, asked = process(tmp_path, "service"), asyncio.Event()
+
+    async def swallow() -> bool:
+        if service_is_ready := await service.check():
+            asked.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return service_is_ready
+
+    supervisor = Supervisor([replace(service, check=swallow)], tmp_path)
+    starting = asyncio.create_task(supervisor.start())
+    await asked.wait()
+    async with asyncio.timeout(15):
+        await supervisor.stop()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert supervisor.statuses()[0].state is ProcessState.STOPPED
 
 
 def test_a_dependency_that_does_not_stand_before_its_dependant_is_refused(tmp_path: Path) -> None:

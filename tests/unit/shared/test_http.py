@@ -24,6 +24,7 @@ from shared.http import (
     read_body,
     send_response,
     service_app,
+    unavailable,
 )
 from shared.keys import KeyRing, Principal, describe_key, new_key
 from shared.messages import Scope
@@ -48,6 +49,14 @@ def api() -> FastAPI:
     @found.get("/notes/{name}")
     async def read(name: str, search: str = "") -> list[str]:
         return [name, search]
+
+    @found.delete("/notes/{name}")
+    async def remove(name: str) -> None:
+        return None
+
+    @found.put("/notes/all")
+    async def replace_all() -> None:
+        return None
 
     @found.get("/whoami")
     async def whoami(principal: Annotated[Principal, Depends(principal_of)]) -> dict[str, str]:
@@ -186,6 +195,13 @@ async def test_an_unknown_path_is_404_and_a_wrong_method_405(service: Service) -
     assert response.headers["allow"] == "GET"
 
 
+async def test_a_405_names_all_methods_of_the_path_and_only_of_that_path(service: Service) -> None:
+    for path, allowed in (("/notes/one", "DELETE, GET"), ("/notes/all", "PUT"), ("/notes", "POST")):
+        response = await service.request("PATCH", path)
+        assert_problem(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == allowed
+
+
 async def test_a_problem_carries_its_headers_and_extra_fields(service: Service) -> None:
     response = await service.request("GET", "/refused")
     assert assert_problem(response, 409, "already_there") == {
@@ -316,11 +332,16 @@ async def test_a_service_that_waits_is_alive_but_not_ready_and_says_for_what(ser
     assert (await service.request("GET", "/healthz", key=None)).status_code == 200
 
 
+def test_who_is_to_come_again_is_not_told_the_same_time_as_all_others() -> None:
+    asked = {unavailable("later", retry_after=5).headers["Retry-After"] for _ in range(200)}
+    assert asked == {"5", "6", "7"}
+
+
 async def test_a_key_that_a_starting_service_has_not_heard_of_yet_may_be_tried_again(service: Service) -> None:
     service.waiting_for = "Kafka"
     response = await service.request("GET", "/whoami", key=new_key())
     assert assert_problem(response, 503, "not_ready")["detail"] == "Kafka"
-    assert response.headers["retry-after"] == "1"
+    assert response.headers["retry-after"] in {"1", "2", "3"}
     assert_problem(await service.request("GET", "/whoami", key=None), 401, "key_missing")
     assert (await service.request("GET", "/whoami")).status_code == 200
     service.waiting_for = None
@@ -353,6 +374,7 @@ async def test_the_schema_stands_where_the_gateway_shows_it(service: Service) ->
     assert set(schema["paths"]) == {
         "/notes",
         "/notes/{name}",
+        "/notes/all",
         "/whoami",
         "/refused",
         "/outage",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from shared.keys import KeyRing, Principal, Refusal, describe_key, new_key, permits
+from shared.keys import KeyRing, Principal, RateLimit, Refusal, describe_key, new_key, permits
 from shared.messages import ApiKey, Scope
 
 KEY = new_key()
@@ -45,6 +45,27 @@ STRANGERS = list(strangers())
 @pytest.mark.parametrize("presented", STRANGERS, ids=range(len(STRANGERS)))
 def test_anything_else_is_unknown(presented: str) -> None:
     assert KeyRing([RECORD]).identify(presented) is Refusal.UNKNOWN
+
+
+def test_a_key_brings_its_limit_and_others_have_that_of_the_settings() -> None:
+    limited = msgspec.structs.replace(RECORD, version=2, events_per_second=10.5)
+    default = RateLimit(1.0, 1)
+    ring = KeyRing([RECORD], default=default)
+
+    def limit() -> RateLimit | None:
+        found = ring.identify(KEY)
+        assert isinstance(found, Principal)
+        return found.limit
+
+    assert limit() == default
+    ring.learn(limited)
+    assert limit() == RateLimit(10.5, 11)
+    ring.learn(msgspec.structs.replace(limited, version=3, burst=5))
+    assert limit() == RateLimit(10.5, 5)
+    ring.learn(limited)
+    assert limit() == RateLimit(10.5, 5), "an older record came in late"
+    ring.learn(msgspec.structs.replace(RECORD, version=4))
+    assert limit() == default
 
 
 def test_nobody_is_known_to_an_empty_ring() -> None:

@@ -44,6 +44,16 @@ def test_a_number_of_processes_that_is_none_is_refused_by_name(processes: str) -
         Settings.from_environment({**REQUIRED, "TIDEGATE_PROCESSES": processes})
 
 
+@pytest.mark.parametrize("rate", ["0", "-1", "many", "nan", "inf", "0.001"])
+def test_a_rate_for_keys_is_a_positive_number_or_absent(rate: str) -> None:
+    name = "TIDEGATE_KEY_EVENTS_PER_SECOND"
+    assert Settings.from_environment(REQUIRED).key_events_per_second is None
+    assert Settings.from_environment({**REQUIRED, name: ""}).key_events_per_second is None
+    assert Settings.from_environment({**REQUIRED, name: "2.5"}).key_events_per_second == 2.5
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment({**REQUIRED, name: rate})
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(-(10**15), 32_503_680_000_000_000))
 def test_instants_come_back_to_the_microsecond(micros: int) -> None:

@@ -98,15 +98,17 @@ class Value(Measured):
         return self.measures[0].sketched
 
     def read(self, cells: Mapping[Part, Cell], wanted: Iterable[str]) -> list[Reading]:
-        return [self._reading(cells, a) for a in wanted]
+        return [reading_of_value(cells, a, self.scale) for a in wanted]
 
-    def _reading(self, cells: Mapping[Part, Cell], aggregation: str) -> Reading:
-        if share_of(aggregation, self.scale):
-            within = cells.get(("share", aggregation), Cell())
-            return Reading(aggregation, aggregate(within, "avg", self.scale), within.n)
-        cell = cells.get(("value", ""), Cell())
-        error = PERCENTILE_ERROR if percentile_of(aggregation) is not None else None
-        return Reading(aggregation, aggregate(cell, aggregation, self.scale), cell.n, error=error)
+
+def reading_of_value(cells: Mapping[Part, Cell], aggregation: str, scale: int) -> Reading:
+    """Of one value, or of the share of it that lies under a limit."""
+    if share_of(aggregation, scale):
+        within = cells.get(("share", aggregation), Cell())
+        return Reading(aggregation, aggregate(within, "avg", scale), within.n)
+    cell = cells.get(("value", ""), Cell())
+    error = PERCENTILE_ERROR if percentile_of(aggregation) is not None else None
+    return Reading(aggregation, aggregate(cell, aggregation, scale), cell.n, error=error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from services.aggregator.domain.facts import EVER, MAX_KEPT, Entry, Facts, Momen
 from services.aggregator.domain.kinds.journey_track import JourneyTrack
 from services.aggregator.domain.kinds.kind import Component
 from services.aggregator.domain.kinds.stages import parse_name, parse_stage, parse_unit
+from services.aggregator.domain.latest import begin_of, latest, parse_times, state_of, trimmed
 from services.aggregator.domain.outcomes import MAX_SPAN, outcome_of
 from services.aggregator.domain.paths import parse_path
-from services.aggregator.domain.specs import refuse_unknown
+from services.aggregator.domain.specs import Selector, refuse_unknown
 from services.aggregator.domain.times import parse_span
 from services.aggregator.domain.tracks import (
     ORIGIN,
@@ -31,6 +32,7 @@ from services.aggregator.domain.tracks import (
     Parts,
     Share,
     Slot,
+    StateColumn,
     Sub,
     Summary,
     Text,
@@ -49,8 +51,11 @@ MAX_AT_LEAST = 100
 class CorrelatedTrack:
     """Slot 0: starts, each of a unit that is part of the shared key's; slot 1: the other stream's events.
 
+    Events are (time, text), with `latest` (time, text, state).
+
     A start counts if `at_least` events come within `within` (µs) from it on. With `distinct`, each event counts once
-    too, by the latest start that it is so near to. Of starts and of events the earliest MAX_KEPT count.
+    too, by the latest start that it is so near to. Of starts and of events the earliest MAX_KEPT count, with `latest`
+    those of the MAX_KEPT least texts.
     """
 
     name: str
@@ -59,6 +64,8 @@ class CorrelatedTrack:
     within: int
     at_least: int
     distinct: bool
+    latest: bool = False
+    """Whether events are told apart by a text and tell a state: each is what its latest state says."""
 
     component: Component = "correlated"
 
@@ -71,7 +78,14 @@ class CorrelatedTrack:
     def cut(self, facts: Facts, limits: Sequence[int]) -> Facts:
         """The earliest start of each unit, and of events that are told apart by a text the earliest of each."""
         starts, events = facts
+        if self.latest:
+            return _earliest(starts)[:MAX_KEPT], _trimmed(events)
         return _earliest(starts)[:MAX_KEPT], (_earliest(events) if self.distinct else events)[:MAX_KEPT]
+
+    def _known(self, facts: Facts) -> tuple[Sequence[Entry], Sequence[Entry]]:
+        """Starts, and the other stream's events that count, at the times at which they do."""
+        starts, events = facts
+        return starts, _standing(events) if self.latest else events
 
     def shares(self, facts: Facts, moments: Moments, expired: bool) -> list[Share]:
         shares: list[Share] = []
@@ -90,7 +104,7 @@ class CorrelatedTrack:
 
     def _with(self, facts: Facts) -> Iterator[tuple[Entry, int]]:
         """Starts that count, and the scaled ms until they do."""
-        starts, events = facts
+        starts, events = self._known(facts)
         for start in starts:
             begin = start[0]
             nth = bisect_left(events, (begin,)) + self.at_least - 1
@@ -99,7 +113,7 @@ class CorrelatedTrack:
 
     def _matched(self, facts: Facts) -> Iterator[Entry]:
         """The start of each event that counts once."""
-        starts, events = facts
+        starts, events = self._known(facts)
         for time, _ in events if self.distinct else ():
             last = bisect_left(starts, (time + 1,)) - 1
             if last >= 0 and time <= starts[last][0] + self.within:
@@ -137,6 +151,33 @@ def _earliest(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     for entry in entries:
         found.setdefault(entry[1], entry)
     return entries if len(found) == len(entries) else tuple(found.values())
+
+
+def _by_text(events: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
+    """Ascending, those that are told apart by one text together."""
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in events:
+        found[entry[1]].append(entry)
+    return {text: tuple(entries) for text, entries in found.items()}
+
+
+def _trimmed(events: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Of the MAX_KEPT least texts, the earliest entry and that of the latest state.
+
+    Not of those that came first: one that turns out to have come earlier would count without what was cut of it.
+    """
+    by_text = _by_text(events)
+    return tuple(sorted(entry for text in sorted(by_text)[:MAX_KEPT] for entry in trimmed(by_text[text])))
+
+
+def _standing(events: tuple[Entry, ...]) -> list[Entry]:
+    """By text when its thing began, of those whose latest state counts."""
+    found: list[Entry] = []
+    for text, entries in _by_text(events).items():
+        state = state_of(latest(entries))
+        if state.counts:
+            found.append((begin_of(entries, state), text))
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,24 +262,44 @@ def parse_correlates(spec: object, journey: JourneyTrack) -> tuple[CorrelatedTra
     found: list[CorrelatedTrack] = []
     for i, one in enumerate(spec):
         place = f"spec.correlate[{i}]"
-        select = parse_stage(one, place, also=frozenset({"name", "by", "within", "at_least", "distinct"}))
+        select = parse_stage(one, place, also=frozenset({"name", "by", "within", "at_least", "distinct", "latest"}))
         distinct = one.get("distinct")
         event: Column | Text = Column.EVENT
         if distinct is not None:
             event = Text(parse_path(distinct, f"{place}.distinct"))
+        states = _states(one.get("latest"), select, f"{place}.latest", distinct=distinct)
         start = journey.slots[0]
         starts = Slot(start.select, start.where, (Sub(journey.unit), *ORIGIN))
         found.append(
             CorrelatedTrack(
                 name=parse_name(one.get("name"), f"{place}.name", {c.name for c in found} | {FirstAttemptTrack.name}),
                 unit=_shared(one, place, journey),
-                slots=(starts, slot_of(select, None, (event,))),
+                slots=(starts, slot_of(_all_of(select) if states else select, None, (event, *states))),
                 within=parse_span(one.get("within"), f"{place}.within", most=MAX_SPAN),
                 at_least=parse_at_least(one, place),
                 distinct=distinct is not None,
+                latest=bool(states),
             )
         )
     return tuple(found)
+
+
+def _states(spec: object, select: Selector, place: str, *, distinct: object) -> tuple[StateColumn, ...]:
+    """What events tell of what `distinct` tells apart, if they tell states. Raises DefinitionError."""
+    if spec is None:
+        return ()
+    if not isinstance(spec, Mapping):
+        raise DefinitionError(place, "must be an object with begin and order, each optional")
+    refuse_unknown(spec, {"begin", "order"}, place)
+    if distinct is None or select.events is None:
+        raise DefinitionError(place, "only together with distinct and event")
+    begin, order = parse_times(spec, place)
+    return (StateColumn(begin, order, where=None if select.where is None else select),)
+
+
+def _all_of(select: Selector) -> Selector:
+    """The filter is of the latest states: those that do not pass it must be known too."""
+    return Selector(select.events, None)
 
 
 def parse_first_attempt(spec: object, journey: JourneyTrack) -> FirstAttemptTrack | None:
