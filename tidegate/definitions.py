@@ -13,6 +13,8 @@ import yaml
 
 PLURALS = {
     "metric": "metrics",
+    "schema": "schemas",
+    "intake-rule": "intake-rules",
     "source": "sources",
     "experiment": "experiments",
     "flag": "flags",

@@ -14,10 +14,11 @@ from services.assignment.domain.experiment import Definition
 from services.assignment.domain.lifecycle import Action, Refusal, Refused, Status
 from services.assignment.key_store import KeyRecord, KeyStore
 from services.assignment.publication import Publication
-from services.assignment.schemas import CreateKey, ExperimentSpec, Key
+from services.assignment.schemas import CreateKey, ExperimentSpec, Key, KeyRateLimit
 from shared.clock import Clock, to_iso
 from shared.http import Problem, StrictRoute, principal_of
-from shared.keys import Principal, describe_key, new_key
+from shared.keys import Principal, describe_key, new_key, rate_limit
+from shared.messages import ApiKey
 
 _Who = Annotated[Principal, Depends(principal_of)]
 
@@ -85,7 +86,14 @@ def key_routes(store: KeyStore, publication: Publication, clock: Clock) -> APIRo
         if who.organisation not in (organisation, FIRST_ORGANISATION):
             raise Problem(403, "organisation_foreign", "you can make keys for your own organisation only")
         key = new_key()
-        described = describe_key(key, organisation=organisation, scope=body.scope)
+        limit = body.rate_limit
+        described = describe_key(
+            key,
+            organisation=organisation,
+            scope=body.scope,
+            events_per_second=None if limit is None else limit.events_per_second,
+            burst=None if limit is None else limit.burst,
+        )
         now = clock()
         await store.add(described, body.label, now)
         await publication.key(described.prefix)
@@ -99,11 +107,34 @@ def key_routes(store: KeyStore, publication: Publication, clock: Clock) -> APIRo
     @routes.delete("/{prefix}", summary="Revoke key")
     async def revoke_key(prefix: str, who: _Who) -> dict[str, Any]:
         if not await store.revoke(prefix, _reach(who)):
-            raise Problem(404, "key_not_found", f"there is no key with the prefix {prefix!r}")
+            raise _no_key(prefix)
         await publication.key(prefix)
         return {"prefix": prefix, "revoked": True}
 
+    @routes.put("/{prefix}/rate-limit", summary="Limit key")
+    async def limit_key(prefix: str, body: KeyRateLimit, who: _Who) -> dict[str, Any]:
+        """How many events may be sent with the key; ingest knows it within a second."""
+        return await _limited(prefix, body.events_per_second, body.burst, who)
+
+    @routes.delete("/{prefix}/rate-limit", summary="Limit key no more")
+    async def unlimit_key(prefix: str, who: _Who) -> dict[str, Any]:
+        """Then ingest's own setting applies, if there is one."""
+        return await _limited(prefix, None, None, who)
+
+    async def _limited(
+        prefix: str, events_per_second: float | None, burst: int | None, who: Principal
+    ) -> dict[str, Any]:
+        record = await store.limit(prefix, events_per_second, burst, _reach(who))
+        if record is None:
+            raise _no_key(prefix)
+        await publication.key(prefix)
+        return _body(record)
+
     return routes
+
+
+def _no_key(prefix: str) -> Problem:
+    return Problem(404, "key_not_found", f"there is no key with the prefix {prefix!r}")
 
 
 def _reach(who: Principal) -> str | None:
@@ -117,5 +148,13 @@ def _body(record: KeyRecord) -> dict[str, Any]:
         "organisation": record.key.organisation,
         "label": record.label,
         "revoked": record.key.revoked,
+        "rate_limit": _limit_of(record.key),
         "created_at": to_iso(record.created_at),
     }
+
+
+def _limit_of(key: ApiKey) -> dict[str, Any] | None:
+    if key.events_per_second is None:
+        return None
+    limit = rate_limit(key.events_per_second, key.burst)
+    return {"events_per_second": limit.events_per_second, "burst": limit.burst}

@@ -25,8 +25,9 @@ class KeyStore:
         """Leaves a key that is there as it is: one that was revoked stays revoked."""
         await self._pool.execute(
             """
-            INSERT INTO assignment.api_keys (prefix, hash, organisation, scope, label, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (prefix) DO NOTHING
+            INSERT INTO assignment.api_keys
+                (prefix, hash, organisation, scope, label, created_at, events_per_second, burst)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (prefix) DO NOTHING
             """,
             key.prefix,
             key.hash,
@@ -34,12 +35,14 @@ class KeyStore:
             key.scope,
             label,
             to_datetime(now),
+            key.events_per_second,
+            key.burst,
         )
 
     async def all_of(self, organisation: str | None) -> Sequence[KeyRecord]:
         """Oldest first; None: of all organisations."""
         rows = await self._pool.fetch(
-            f"{_COLUMNS} WHERE $1::text IS NULL OR organisation = $1 ORDER BY created_at, prefix", organisation
+            f"{_SELECT} WHERE $1::text IS NULL OR organisation = $1 ORDER BY created_at, prefix", organisation
         )
         return [_record(r) for r in rows]
 
@@ -55,6 +58,23 @@ class KeyStore:
         )
         return status == "UPDATE 1"
 
+    async def limit(
+        self, prefix: str, events_per_second: float | None, burst: int | None, organisation: str | None
+    ) -> KeyRecord | None:
+        """The key with its new limit, or None of that; None if there is no such key (in the organisation)."""
+        row = await self._pool.fetchrow(
+            f"""
+            UPDATE assignment.api_keys SET version = version + 1, events_per_second = $3, burst = $4
+            WHERE prefix = $1 AND ($2::text IS NULL OR organisation = $2)
+            RETURNING {_COLUMNS}
+            """,
+            prefix,
+            organisation,
+            events_per_second,
+            burst,
+        )
+        return None if row is None else _record(row)
+
     async def unpublished(self) -> Sequence[str]:
         rows = await self._pool.fetch("SELECT prefix FROM assignment.api_keys WHERE version > published_version")
         return [r["prefix"] for r in rows]
@@ -68,7 +88,7 @@ class KeyStore:
         Not `again`: only if nobody, of all processes, has published it yet.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(f"{_COLUMNS} WHERE prefix = $1 {_DUE} FOR UPDATE", prefix, again)
+            row = await connection.fetchrow(f"{_SELECT} WHERE prefix = $1 {_DUE} FOR UPDATE", prefix, again)
             if row is None:
                 return
             await send(_record(row).key)
@@ -78,7 +98,8 @@ class KeyStore:
 
 
 _DUE = "AND ($2 OR version > published_version)"
-_COLUMNS = "SELECT prefix, hash, organisation, scope, label, revoked, version, created_at FROM assignment.api_keys"
+_COLUMNS = "prefix, hash, organisation, scope, label, revoked, version, created_at, events_per_second, burst"
+_SELECT = f"SELECT {_COLUMNS} FROM assignment.api_keys"
 
 
 def _record(row: object) -> KeyRecord:

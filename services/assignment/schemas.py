@@ -14,8 +14,10 @@ from services.assignment.domain.changes import Patch
 from services.assignment.domain.experiment import Definition, Stratum, Variant, slug
 from services.assignment.domain.lifecycle import Status
 from shared.clock import to_iso
+from shared.settings import MAX_EVENTS_PER_SECOND, MIN_EVENTS_PER_SECOND
 
 MAX_INT8 = 2**63 - 1
+MAX_BURST = 1_000_000_000
 _MAX_OBJECT = 16 * 1024
 
 
@@ -242,10 +244,23 @@ class RecordResult(Body):
     job_id: Id | None = None
 
 
+class KeyRateLimit(Body):
+    """Of the events that may be sent with a key."""
+
+    events_per_second: Annotated[
+        Number, Field(ge=MIN_EVENTS_PER_SECOND, le=MAX_EVENTS_PER_SECOND, description="in the long run")
+    ]
+    burst: Annotated[
+        int | None,
+        Field(strict=True, ge=1, le=MAX_BURST, description="at once after a pause; by default those of a second"),
+    ] = None
+
+
 class CreateKey(Body):
     scope: Annotated[Literal["ingest", "read", "admin"], BeforeValidator(_lower)]
     organisation: Name | None = None
     label: Annotated[str, Field(strict=True, max_length=200)] = ""
+    rate_limit: KeyRateLimit | None = None
 
 
 def shares_of(split: Mapping[str, Decimal] | None) -> dict[str, int] | None:

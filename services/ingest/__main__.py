@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -16,33 +18,41 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from services.ingest.api import ingest_api
+from services.ingest.background import start_backends
+from services.ingest.balances import Balances, OwnBalances, SharedBalances
 from services.ingest.compat.routes import CompatibleRoutes
-from services.ingest.domain.compat import READERS
-from services.ingest.domain.normalise import read_event
+from services.ingest.domain.letters.readers import reader_of
 from services.ingest.http import EventRoutes, max_body, needed_scope
 from services.ingest.intake import Intake
 from services.ingest.kafka_producer import KafkaProducer
+from services.ingest.kinds_api import kind_routes
 from services.ingest.letters.desk import letter_desk
 from services.ingest.metrics import IngestMetrics
+from services.ingest.prediction_copies import CopiedPredictions
 from services.ingest.processes import COMMAND, Place, Workers, orphaned
 from services.ingest.producer import Limits, SharedBatches
+from services.ingest.quality.inspections import Inspections
+from services.ingest.quality.intake_rule_api import needed_scope as rule_scope
+from services.ingest.quality.intake_rule_service import start_intake_rules
+from services.ingest.quality.schema_api import needed_scope as schema_scope
+from services.ingest.quality.schema_service import start_schemas
+from services.ingest.rate_limits import RateLimits
 from services.ingest.sources.api import needed_scope as source_scope
 from services.ingest.sources.service import start_sources
 from services.ingest.sources.webhooks import PREFIX as WEBHOOKS
-from services.ingest.telemetry_api import telemetry_routes
 from services.ingest.websocket import EventStream
 from services.ingest.worker_metrics import WorkerMetrics
 from shared.clock import system_clock
 from shared.http import AsgiApp, Server, admitted, service_app
 from shared.kafka import Replica
-from shared.keys import KeyRing
+from shared.keys import KeyRing, rate_limit
 from shared.messages import Scope
 from shared.settings import Settings
 from shared.telemetry import configure_logging
-from shared.topics import DEAD_LETTER_MARKS, DEAD_LETTERS, EVENTS, KEYS
+from shared.topics import DEAD_LETTER_MARKS, DEAD_LETTERS, EVENTS, KEYS, PREDICTIONS
 
 DEAD_LETTER_LIMITS = Limits(pending_bytes=16 * 1024 * 1024)
-"""A flood of invalid events may take less memory than events may."""
+"""A flood of invalid events may take less memory than events may, and so may copies of predictions."""
 
 
 async def ingest_app(
@@ -55,7 +65,8 @@ async def ingest_app(
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry)
 
-    ring = KeyRing()
+    rate = settings.key_events_per_second
+    ring = KeyRing(default=None if rate is None else rate_limit(rate))
     keys = Replica(settings.kafka, KEYS, ring.learn)
     resources.push_async_callback(keys.stop)
     await keys.start()
@@ -70,24 +81,37 @@ async def ingest_app(
     events = log_of(EVENTS.name, Limits())
     letters = log_of(DEAD_LETTERS.name, DEAD_LETTER_LIMITS)
     marks = log_of(DEAD_LETTER_MARKS.name, DEAD_LETTER_LIMITS)
-    await asyncio.gather(events.start(), letters.start(), marks.start())
+    copies = log_of(PREDICTIONS.name, DEAD_LETTER_LIMITS)
+    await asyncio.gather(events.start(), letters.start(), marks.start(), copies.start())
+    kept = CopiedPredictions(events, copies)
 
+    balances: Balances = OwnBalances()
+    if place is not None:
+        balances = shared_balances = SharedBalances(place.directory / "balances")
+        resources.callback(shared_balances.close)
+    inspections = Inspections()
     intake = Intake(
-        events=events,
+        events=kept,
         letters=letters,
         clock=system_clock,
         new_id=lambda: str(uuid.uuid4()),
         metrics=metrics,
+        inspections=inspections,
+        rates=RateLimits(balances, now=time.monotonic, chance=random.random, metrics=metrics.rates),
     )
-    sources = await start_sources(settings, intake, registry, system_clock, resources)
+    backends = await start_backends(settings, resources)
+    # Before any event comes in: what a rule hides must not be stored.
+    intake_rules, schemas = await asyncio.gather(
+        start_intake_rules(settings, backends, inspections, registry, system_clock, resources),
+        start_schemas(backends, inspections, system_clock, resources),
+    )
+    sources = await start_sources(settings, backends, intake, registry, system_clock, resources)
     dead_letters, marks_wait_for = await letter_desk(
         settings.kafka,
         intake=intake,
-        events=events,
+        events=kept,
         marks=marks,
-        reader_of=lambda letter: (
-            sources.catalogue.reader(letter.organisation, letter.origin) or READERS.get(letter.origin, read_event)
-        ),
+        reader_of=lambda letter: sources.catalogue.reader(letter.organisation, letter.origin) or reader_of(letter),
         metrics=metrics,
         resources=resources,
     )
@@ -99,7 +123,7 @@ async def ingest_app(
         shown = WorkerMetrics(registry, place.number, place.directory)
         resources.push_async_callback(shown.stop)
         await shown.start()
-    rest = ingest_api(*dead_letters, telemetry_routes(), *sources.routes)
+    rest = ingest_api(*dead_letters, kind_routes(), schemas, intake_rules, *sources.routes)
     app = service_app(
         EventRoutes(intake, CompatibleRoutes(intake, admit, system_clock, rest)),
         keys=ring,
@@ -117,7 +141,7 @@ def _needed(method: str, path: str) -> Scope | None:
     """A webhook is let in by its signature."""
     if path.startswith(f"{WEBHOOKS}/"):
         return None
-    return source_scope(method, path) or needed_scope(method, path)
+    return source_scope(method, path) or schema_scope(path) or rule_scope(path) or needed_scope(method, path)
 
 
 def _calm_collector() -> None:

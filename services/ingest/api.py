@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from services.ingest.compat.schema import add_compatible_routes
 from services.ingest.domain.normalise import Reason
 from services.ingest.event_schema import add_event_routes
+from services.ingest.problem_schema import add_problems
 from services.ingest.websocket import STREAM_PATH
 from shared.http import new_api
 
@@ -43,6 +44,7 @@ def ingest_api(*routers: APIRouter) -> FastAPI:
             )
             add_event_routes(schema)
             add_compatible_routes(schema)
+            add_problems(schema)
             api.openapi_schema = schema
         return api.openapi_schema
 

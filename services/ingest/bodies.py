@@ -19,6 +19,8 @@ from shared.http import MAX_BODY, AsgiScope, Problem, Receive, unavailable
 
 INLINE_BYTES = 256 * 1024
 """What becomes larger is decoded in a thread: to here it takes about a millisecond, which others can wait."""
+SMALL_BYTES = 32 * 1024
+"""What is no larger is worked on at once, however many there are."""
 _PER_PIECE = 1024
 """A piece takes time even if it is empty; it counts as so many bytes more."""
 
@@ -27,12 +29,14 @@ _PER_PIECE = 1024
 class BodyLimits:
     decoded: int = MAX_BODY
     """Bytes of one body after decoding."""
-    room: int = 64 * 1024 * 1024
+    room: int = 32 * 1024 * 1024
     """Bytes that all bodies together may take while they come in."""
     at_once: int = 4
     """So many large ones are decoded and worked on at a time: what is made of one takes several times its size."""
+    medium_at_once: int = 12
+    """So many of those in between are worked on at a time."""
     turn: float = 5.0
-    """Seconds that a large one waits for its turn."""
+    """Seconds that a large or medium one waits for its turn."""
     pause: float = 30.0
     """Seconds for which a body that has begun may stop coming."""
 
@@ -44,6 +48,7 @@ class BodyReader:
         self._limits = limits or BodyLimits()
         self._room = self._limits.room
         self._turns = asyncio.Semaphore(self._limits.at_once)
+        self._medium_turns = asyncio.Semaphore(self._limits.medium_at_once)
 
     async def read(self, scope: AsgiScope, receive: Receive, work: Callable[[bytes], Awaitable[None]]) -> None:
         """Does `work` with the body, decoded.
@@ -80,27 +85,31 @@ class BodyReader:
             pieces = Decoding(codings, self._limits.decoded).whole(body)
             first, is_all = _first_of(pieces)
             if is_all:
-                await work(b"".join(first))
+                await self._worked_on(b"".join(first), work)
                 return
-            async with self._turn():
+            async with self._turn(self._turns):
                 await work(b"".join(first + await _others_of(pieces)))
-        elif len(body) <= INLINE_BYTES:
-            await work(body)
         else:
-            async with self._turn():
-                await work(body)
+            await self._worked_on(body, work)
+
+    async def _worked_on(self, body: bytes, work: Callable[[bytes], Awaitable[None]]) -> None:
+        if len(body) <= SMALL_BYTES:
+            await work(body)
+            return
+        async with self._turn(self._medium_turns if len(body) <= INLINE_BYTES else self._turns):
+            await work(body)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._limits.turn):
-                await self._turns.acquire()
+                await turns.acquire()
         except TimeoutError:
             raise unavailable("too many large bodies are at work; send again later", reason="overloaded") from None
         try:
             yield
         finally:
-            self._turns.release()
+            turns.release()
 
 
 async def read_parts(scope: AsgiScope, receive: Receive, *, limit: int) -> AsyncGenerator[bytes, None]:

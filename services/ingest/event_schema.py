@@ -12,8 +12,10 @@ from services.ingest.domain.client_context import CONTEXT_HEADERS
 from services.ingest.domain.content_encoding import ACCEPTED_CODINGS, MAX_CODINGS
 from services.ingest.domain.idempotency import MAX_KEY_CHARACTERS
 from services.ingest.domain.normalise import EventBody
+from services.ingest.domain.prediction_body import PredictionBody
+from services.ingest.domain.sent_at import HEADER as SENT_AT_HEADER
 from services.ingest.domain.upload import MAX_INVALID, MAX_SHOWN
-from services.ingest.http import BATCH_PATH, EVENT_PATH
+from services.ingest.http import BATCH_PATH, EVENT_PATH, PREDICTION_PATH
 from services.ingest.ndjson import MAX_FILE, UploadLimits
 from shared.http import KEY_SECURITY, MAX_BODY
 
@@ -35,6 +37,18 @@ _BATCH_EXAMPLE = f"""
 gzip -c batch.json | curl -X POST -H "X-API-Key: $KEY" -H 'Content-Type: application/json' \\
   -H 'Content-Encoding: gzip' --data-binary @- http://127.0.0.1:8080{BATCH_PATH}
 ```"""
+
+_PREDICTION_EXAMPLE = f"""
+
+```sh
+curl -X POST -H "X-API-Key: $KEY" -H 'Content-Type: application/json' \\
+  -d '{{"prediction_type": "customer_churn", "input_data": {{"customer_id": 123}},
+       "prediction_result": {{"churn_probability": 0.73}}, "model_id": 10, "confidence_score": 0.89}}' \\
+  http://127.0.0.1:8080{PREDICTION_PATH}
+```
+
+It becomes an event of type `prediction`, counted like any other: `event_data` holds all that is no field of events.
+Fields of your own are kept. Many at once are sent as events of that type."""
 
 _LINES = f"""
 
@@ -61,6 +75,12 @@ _SENT_AT_IS = (
 )
 
 
+class SingleBody(EventBody):
+    """An event, and when it is sent."""
+
+    sent_at: Annotated[str, msgspec.Meta(description=_SENT_AT_IS)] | None = None
+
+
 class BatchBody(msgspec.Struct):
     """Events that are judged one by one."""
 
@@ -68,16 +88,32 @@ class BatchBody(msgspec.Struct):
     sent_at: Annotated[str, msgspec.Meta(description=_SENT_AT_IS)] | None = None
 
 
-class AcceptedEvent(msgspec.Struct):
+_Status = Literal["accepted", "invalid", "quarantined", "dropped"]
+"""`quarantined` and `dropped` events are valid; the organisation's rules keep them out of `events.v1`."""
+
+
+class AcceptedEvent(msgspec.Struct, omit_defaults=True):
     event_id: str
     status: Literal["accepted"]
+    warning: str | None = None
+    """How the event does not fit its event type's schema, if that only warns."""
+
+
+class EventSetAside(msgspec.Struct):
+    """Valid, and yet not stored: kept as a dead letter (`quarantined`), or not at all (`dropped`)."""
+
+    event_id: str
+    status: Literal["quarantined", "dropped"]
+    reason: str
+    detail: str
 
 
 class EventVerdict(msgspec.Struct, omit_defaults=True):
     event_id: str | None
-    status: Literal["accepted", "invalid"]
+    status: _Status
     reason: str | None = None
     detail: str | None = None
+    warning: str | None = None
 
 
 class LineVerdict(msgspec.Struct, omit_defaults=True):
@@ -85,13 +121,14 @@ class LineVerdict(msgspec.Struct, omit_defaults=True):
 
     line: int
     event_id: str | None
-    status: Literal["accepted", "invalid"]
+    status: _Status
     reason: str | None = None
     detail: str | None = None
+    warning: str | None = None
 
 
 class BatchAnswer(msgspec.Struct):
-    """One verdict per event, in the order of the request."""
+    """One verdict per event, in the order of the request; `accepted` counts those that are stored."""
 
     accepted: int
     results: list[EventVerdict]
@@ -102,6 +139,7 @@ class UploadAnswer(msgspec.Struct):
 
     accepted: int
     invalid: int
+    set_aside: int
     next_line: int
     results: list[LineVerdict]
 
@@ -118,9 +156,10 @@ class ProblemDetails(msgspec.Struct):
 
 def add_event_routes(schema: dict[str, Any]) -> None:
     """Adds the operations, and the components they refer to, to an OpenAPI document."""
-    described = (EventBody, BatchBody, AcceptedEvent, BatchAnswer, UploadAnswer, ProblemDetails)
+    answered = (AcceptedEvent, EventSetAside, BatchAnswer, UploadAnswer, ProblemDetails)
+    described = (SingleBody, BatchBody, PredictionBody, *answered)
     refs, components = msgspec.json.schema_components(described, ref_template="#/components/schemas/{name}")
-    body, batch, accepted, answer, upload_answer, problem = refs
+    body, batch, prediction, accepted, set_aside, answer, upload_answer, problem = refs
     schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
     schema["paths"][EVENT_PATH] = {
         "post": _operation(
@@ -128,7 +167,17 @@ def add_event_routes(schema: dict[str, Any]) -> None:
             "send_event",
             description=_BODIES + _ONE_EXAMPLE,
             bodies={"application/json": {"schema": body}},
-            answers=[accepted],
+            answers=[accepted, set_aside],
+            problem=problem,
+        )
+    }
+    schema["paths"][PREDICTION_PATH] = {
+        "post": _operation(
+            "Record prediction",
+            "record_prediction",
+            description=_BODIES + _PREDICTION_EXAMPLE,
+            bodies={"application/json": {"schema": prediction}},
+            answers=[accepted, set_aside],
             problem=problem,
         )
     }
@@ -170,6 +219,14 @@ _ENCODING = {
     ),
 }
 
+_SENT_AT = {
+    "in": "header",
+    "name": SENT_AT_HEADER,
+    "required": False,
+    "schema": {"type": "string", "format": "date-time"},
+    "description": f"For bodies that do not say it as `sent_at`, such as lines. {_SENT_AT_IS}",
+}
+
 _IDEMPOTENCY_KEY = {
     "in": "header",
     "name": "Idempotency-Key",
@@ -190,6 +247,7 @@ _PROBLEMS = {
     "413": "The body is too large, before or after decoding",
     "415": "The body has an unknown encoding (`Accept-Encoding` lists the known ones) or media type (`Accept-Post`)",
     "422": "No event was accepted; `reason` says why",
+    "429": "The key has sent as many events as it may; send the request again after `Retry-After` seconds",
     "503": "Kafka has not confirmed the events; send the request again after `Retry-After` seconds",
 }
 
@@ -204,7 +262,7 @@ def _operation(
     problem: dict[str, Any],
     parameters: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    answer = {"oneOf": list(answers)} if len(answers) > 1 else answers[0]
+    answer = {"anyOf": list(answers)} if len(answers) > 1 else answers[0]
     return {
         "tags": ["events"],
         "summary": summary,
@@ -214,6 +272,7 @@ def _operation(
         "parameters": [
             *parameters,
             _IDEMPOTENCY_KEY,
+            _SENT_AT,
             _ENCODING,
             *(
                 {

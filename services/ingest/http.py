@@ -6,6 +6,7 @@ Bare ASGI, because a framework's route costs more than all the rest. Every other
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -16,24 +17,30 @@ from services.ingest.domain import idempotency
 from services.ingest.domain.batch_body import BatchFault, NoBatch, events_of
 from services.ingest.domain.client_context import context_of
 from services.ingest.domain.idempotency import InvalidKeyError, KeyedIds
-from services.ingest.domain.normalise import Reason, Rejected, read_event
-from services.ingest.domain.sent_at import NoSentAt, sent_at_of
-from services.ingest.domain.verdict import all_accepted, verdict_of
+from services.ingest.domain.normalise import EventBody, Reason, Rejected, read_event
+from services.ingest.domain.prediction_body import ORIGIN as PREDICTION_ORIGIN
+from services.ingest.domain.prediction_body import read_prediction
+from services.ingest.domain.quality.aside import Verdict
+from services.ingest.domain.sent_at import NoSentAt, sent_at_around, sent_at_in, sent_at_of
+from services.ingest.domain.verdict import all_accepted, is_rejected, verdict_of
 from services.ingest.domain.whole_batch import bodies_of
 from services.ingest.intake import EVENTS_PER_TURN, Given, Intake, Sender
 from services.ingest.ndjson import MAX_FILE, MEDIA_TYPES, LineRoute, UploadLimits
 from shared.http import MAX_BODY, AsgiApp, AsgiScope, Problem, Receive, Send, send_response
-from shared.keys import Principal
 from shared.messages import Event, Scope
 
 EVENT_PATH = "/api/v1/streaming-analytics/events"
 BATCH_PATH = "/api/v1/streaming-analytics/events/batch"
+PREDICTION_PATH = "/api/v1/streaming-analytics/predictions"
 DEAD_LETTER_PATH = "/api/v1/streaming-analytics/dead-letters"
+
+
+_HOT_PATHS = frozenset({EVENT_PATH, BATCH_PATH, PREDICTION_PATH})
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
     """Sending takes an ingest key, looking a read key, settling dead letters an admin key; the schema is open."""
-    if path in (EVENT_PATH, BATCH_PATH):
+    if path in _HOT_PATHS:
         return "ingest"
     if method == "POST" and path.startswith(DEAD_LETTER_PATH):
         return "admin"
@@ -42,8 +49,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
 
 def sender_of(scope: AsgiScope, origin: str = "http") -> Sender:
     """Who sent a request that has been let in."""
-    principal: Principal = scope["principal"]
-    return Sender(principal.organisation, context_of(scope["headers"]), origin)
+    return Sender.of(scope["principal"], context_of(scope["headers"]), origin)
 
 
 def max_body(scope: AsgiScope) -> int:
@@ -52,7 +58,7 @@ def max_body(scope: AsgiScope) -> int:
 
 
 class EventRoutes:
-    """`POST …/events` and `POST …/events/batch` in front of the application `rest`."""
+    """`POST …/events`, `POST …/events/batch` and `POST …/predictions` in front of the application `rest`."""
 
     def __init__(self, intake: Intake, rest: AsgiApp, uploads: UploadLimits | None = None) -> None:
         self._intake = intake
@@ -62,7 +68,7 @@ class EventRoutes:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         path = scope.get("path")
-        if path not in (EVENT_PATH, BATCH_PATH):
+        if path not in _HOT_PATHS:
             await self._rest(scope, receive, send)
             return
         if scope["method"] != "POST":
@@ -70,50 +76,75 @@ class EventRoutes:
         media_type = _media_type(scope["headers"])
         ids = _keyed_ids(scope)
         if path == BATCH_PATH and media_type in MEDIA_TYPES:
-            await self._lines(scope, receive, send, sender_of(scope), ids)
+            await self._lines(scope, receive, send, _timed_sender(scope), ids)
             return
         _check_json(media_type, path)
-        self._intake.check_room()
-        handle = self._one if path == EVENT_PATH else self._batch
+        self._intake.check_room(scope["principal"])
+        handle = self._batch if path == BATCH_PATH else self._one
         await self._bodies.read(scope, receive, lambda body: handle(scope, body, send, ids))
 
     async def _one(self, scope: AsgiScope, body: bytes, send: Send, ids: KeyedIds | None) -> None:
-        (verdict,) = await self._intake.take([_given(body, ids, 0)], sender_of(scope))
+        if scope["path"] == PREDICTION_PATH:
+            sender, given = _timed_sender(scope, origin=PREDICTION_ORIGIN), _given(body, ids, 0, read_prediction)
+        else:
+            sender, given = _timed_sender(scope, body), _given(body, ids, 0)
+        (verdict,) = await self._intake.take([given], sender)
         if isinstance(verdict, Rejected):
             raise Problem(422, verdict.reason.value, verdict.detail, extra={"event_id": verdict.event_id})
         await send_response(send, 202, _ENCODER.encode(verdict_of(verdict)))
 
     async def _batch(self, scope: AsgiScope, body: bytes, send: Send, ids: KeyedIds | None) -> None:
         if len(body) <= INLINE_BYTES:
-            sender, bodies = _batch_sender(scope, body), bodies_of(body)
+            sender, bodies = _timed_sender(scope, body), bodies_of(body)
         else:
-            sender = await asyncio.to_thread(_batch_sender, scope, body)
+            sender = await asyncio.to_thread(_timed_sender, scope, body)
             bodies = await asyncio.to_thread(bodies_of, body)
         if bodies is None:
-            verdicts = await self._intake.take(await _taken_apart(body, ids), sender)
+            sender = await _sender_around(scope, body)
+            answer = _answer_of(await self._intake.take(await _taken_apart(body, ids), sender))
         else:
             if ids is not None:
                 for index, one in enumerate(bodies):
                     ids.name(one, index)
-            verdicts = await self._intake.take_bodies(bodies, lambda: _raws_of(body), sender)
-        if (accepted := all_accepted(verdicts)) is not None:
-            await send_response(send, 202, accepted)
-            return
-        answer = {
-            "accepted": sum(isinstance(verdict, Event) for verdict in verdicts),
-            "results": [verdict_of(verdict) for verdict in verdicts],
-        }
-        if not answer["accepted"]:
-            raise Problem(422, "no_event_accepted", "every event of the batch is invalid", extra=answer)
-        await send_response(send, 202, _ENCODER.encode(answer))
+            answer = await self._intake.take_bodies(bodies, lambda: _raws_of(body), sender, _answer_of)
+        if isinstance(answer, Problem):
+            raise answer
+        await send_response(send, 202, answer)
 
 
-def _batch_sender(scope: AsgiScope, body: bytes) -> Sender:
-    """Raises Problem 422."""
-    sent_at = sent_at_of(body)
+def _answer_of(verdicts: list[Verdict]) -> bytes | Problem:
+    """To a batch, once the events are stored."""
+    if (accepted := all_accepted(verdicts)) is not None:
+        return accepted
+    answer = {
+        "accepted": sum(isinstance(verdict, Event) for verdict in verdicts),
+        "results": [verdict_of(verdict) for verdict in verdicts],
+    }
+    if is_rejected(verdicts):
+        return Problem(422, "no_event_accepted", "every event of the batch is invalid", extra=answer)
+    return _ENCODER.encode(answer)
+
+
+def _timed_sender(scope: AsgiScope, body: bytes = b"", origin: str = "http") -> Sender:
+    """With the time that the body states for when it was sent, or else the header. Raises Problem 422."""
+    return _sender_at(scope, sent_at_of(body), origin)
+
+
+async def _sender_around(scope: AsgiScope, body: bytes) -> Sender:
+    """The same with a batch that is taken apart. Raises Problem 422."""
+    stated = sent_at_of(body)
+    if stated is None:
+        # A hostile body takes a microsecond a byte, which others should not wait for.
+        hostile = len(body) > _CUT_INLINE
+        stated = await asyncio.to_thread(sent_at_around, body) if hostile else sent_at_around(body)
+    return _sender_at(scope, stated, "http")
+
+
+def _sender_at(scope: AsgiScope, stated: str | NoSentAt | None, origin: str) -> Sender:
+    sent_at = stated or sent_at_in(scope["headers"])
     if isinstance(sent_at, NoSentAt):
         raise Problem(422, sent_at.reason.value, sent_at.detail)
-    sender = sender_of(scope)
+    sender = sender_of(scope, origin)
     return sender if sent_at is None else replace(sender, sent_at=sent_at)
 
 
@@ -142,9 +173,14 @@ def _checked(raws: list[bytes] | NoBatch) -> list[bytes]:
     return raws
 
 
-def _given(raw: bytes, ids: KeyedIds | None, index: int) -> Given:
+def _given(
+    raw: bytes,
+    ids: KeyedIds | None,
+    index: int,
+    read: Callable[[bytes], EventBody | Rejected] = read_event,
+) -> Given:
     """Raises Problem for what is no JSON: the whole body was none then, and nothing of it counts."""
-    body = read_event(raw)
+    body = read(raw)
     if isinstance(body, Rejected):
         if body.reason is Reason.MALFORMED:
             raise Problem(400, body.reason.value, body.detail)
@@ -178,6 +214,6 @@ def _media_type(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 def _check_json(media_type: bytes, path: str) -> None:
     if media_type and not media_type.endswith((b"/json", b"+json")):
-        taken = "application/json" if path == EVENT_PATH else "application/json or application/x-ndjson"
+        taken = "application/json or application/x-ndjson" if path == BATCH_PATH else "application/json"
         accepted = taken.replace(" or ", ", ")
         raise Problem(415, "unsupported_media_type", f"send {taken}", headers={"Accept-Post": accepted})

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.ingest.event_log import Cause, NotStoredError
+from services.ingest.event_log import Cause
 
 Encoded = tuple[bytes, bytes]
 """A record's key and value."""
@@ -27,7 +27,8 @@ class Ticket:
 
     __slots__ = ("born", "future", "missing")
 
-    def __init__(self, future: asyncio.Future[None], born: float) -> None:
+    def __init__(self, future: asyncio.Future[Cause | None], born: float) -> None:
+        # Not an exception in the future: its traceback would hold all that the waiting call holds, in a cycle.
         self.future = future
         self.missing = 0
         self.born = born
@@ -39,7 +40,7 @@ class Ticket:
 
     def failed(self, cause: Cause) -> None:
         if not self.future.done():
-            self.future.set_exception(NotStoredError(cause))
+            self.future.set_result(cause)
 
 
 class Parcel:

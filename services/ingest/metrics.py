@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.ingest.domain.normalise import Reason
+from services.ingest.domain.quality.aside import Aside
+from services.ingest.domain.quality.schema import Mode
 
 
 class IngestMetrics:
@@ -21,8 +23,24 @@ class IngestMetrics:
             "tidegate_ingest_events_invalid_total", "Events refused as invalid", ["reason"], registry=registry
         )
         self.invalid = {reason: invalid.labels(reason.value) for reason in Reason}
+        set_aside = Counter(
+            "tidegate_ingest_events_set_aside_total",
+            "Valid events that were not stored because their organisation's rules say so",
+            ["reason"],
+            registry=registry,
+        )
+        self.set_aside = {reason: set_aside.labels(reason.value) for reason in Aside}
+        violations = Counter(
+            "tidegate_ingest_schema_violations_total",
+            "Events that did not fit the schema of their event type, by what the schema does with them",
+            ["mode"],
+            registry=registry,
+        )
+        self.schema_violations = {mode: violations.labels(mode.value) for mode in Mode}
         self.dead_letters = Counter(
-            "tidegate_ingest_dead_letters_total", "Invalid events kept on events.v1.dlq", registry=registry
+            "tidegate_ingest_dead_letters_total",
+            "Invalid and quarantined events kept on events.v1.dlq",
+            registry=registry,
         )
         settled = Counter(
             "tidegate_ingest_dead_letters_settled_total",
@@ -68,6 +86,7 @@ class IngestMetrics:
         )
 
         self.sockets = SocketMetrics(registry)
+        self.rates = RateMetrics(registry)
 
     def of_topic(self, topic: str) -> TopicMetrics:
         return TopicMetrics(
@@ -92,6 +111,20 @@ class TopicMetrics:
     refused: Callable[[str], Counter]
     pending_bytes: Gauge
     pending_age: Gauge
+
+
+class RateMetrics:
+    """What keys sent beyond their limits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        limited = Counter(
+            "tidegate_ingest_rate_limited_total",
+            "Requests, messages and parts of uploads that came when their key had sent enough",
+            ["outcome"],
+            registry=registry,
+        )
+        self.refused = limited.labels("refused")
+        self.delayed = limited.labels("delayed")
 
 
 class SocketMetrics:

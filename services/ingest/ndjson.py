@@ -42,11 +42,15 @@ class UploadLimits:
     """Events that one answer may be waited for; they are some 20 seconds of work."""
     uploads: int = 32
     """So many long ones at a time, for each may take some MB: its piece, and what undoes its encoding."""
+    piece_seconds: float = 60.0
+    """In which each further piece of a long one must come, so that slow ones do not take all places."""
 
 
 _LONG = 1024 * 1024
 _PIECE_LINES = 2_000
 _PIECE_BYTES = 512 * 1024
+_PATIENCE = 5.0
+"""Seconds for which an upload is held up when its key has sent enough. If it would take longer, it ends."""
 _PIECES_AT_ONCE = 8
 """What is made of a piece takes several times its size."""
 _CUT_AT_A_TIME = 64 * 1024
@@ -67,8 +71,9 @@ class LineRoute:
     ) -> None:
         """Raises Problem; one that comes after the first line has been stored says how far the upload came."""
         upload = Upload(_first_line(scope))
+        sender = self._intake.arriving(sender)
         try:
-            self._intake.check_room()
+            self._intake.check_room(sender, patience=_PATIENCE)
             if _is_said_to_be_long(scope):
                 self._check_free()
             async with aclosing(read_parts(scope, receive, limit=self._limits.file)) as parts:
@@ -85,24 +90,33 @@ class LineRoute:
     ) -> None:
         with ExitStack() as place:
             taken = 0
-            async for piece in pieces:
+            while piece := await self._next(pieces, None if taken < 2 else self._limits.piece_seconds):
                 if taken == 1:
                     place.enter_context(self._place())  # only now it is certain that it is a long one
-                async with self._turns:
-                    verdicts = await self._intake.take(await _given(piece, ids), sender)
+                async with self._intake.within_limit(sender, len(piece), patience=_PATIENCE) as charged, self._turns:
+                    verdicts = await self._intake.take(await _given(piece, ids), charged)
                 upload.add(piece, verdicts)
                 taken += 1
                 self._check(upload)
         if not taken:
             raise Problem(422, BatchFault.EMPTY.value, "there is no line that is not blank")
-        if not upload.accepted:
+        if upload.invalid == upload.events:
             raise Problem(422, "no_event_accepted", "every event of the upload is invalid")
+
+    async def _next(self, pieces: AsyncIterator[Sequence[Line]], seconds: float | None) -> Sequence[Line] | None:
+        """None after the last. Raises Problem 408 for one that does not come in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await anext(pieces, None)
+        except TimeoutError:
+            detail = "an upload this slow would keep others out; go on from next_line"
+            raise Problem(408, "upload_too_slow", detail, headers={"Connection": "close"}) from None
 
     def _check(self, upload: Upload) -> None:
         if upload.invalid > MAX_INVALID:
             detail = f"more than {MAX_INVALID} lines are invalid; the rest has not been read"
             raise Problem(422, "too_many_invalid_lines", detail)
-        if upload.accepted + upload.invalid > self._limits.lines:
+        if upload.events > self._limits.lines:
             detail = f"an upload may have at most {self._limits.lines} events; go on from next_line"
             raise Problem(413, "upload_too_long", detail)
 

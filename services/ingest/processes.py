@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "services.ingest")
 """The number of the worker and the directory that all share follow."""
-_STOP_SECONDS = 15.0
+STOP_SECONDS = 35.0
+"""As long as a worker may need with Kafka gone: WebSockets 14, requests 10, producers 10."""
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 _STEADY_SECONDS = 10.0
@@ -51,7 +52,7 @@ class Workers:
         port: int,
         environment: Mapping[str, str],
         command: Sequence[str],
-        patience: float = _STOP_SECONDS,
+        patience: float = STOP_SECONDS,
     ) -> None:
         self._patience = patience
         self._count = count

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from aiokafka.errors import (
@@ -79,6 +80,8 @@ class SharedBatches:
         self._lanes: list[Lane] = []
         self._pending_bytes = 0
         self._connected = asyncio.Event()
+        self._silent_since = self._loop.time()
+        """While no producer is connected: when Kafka was last known to work."""
         self._wedged = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -119,6 +122,8 @@ class SharedBatches:
             return Cause.STOPPING
         if self._pending_bytes > self._limits.pending_bytes:
             return Cause.FULL
+        if not self._connected.is_set() and self._silent_since < self._loop.time() - self._limits.pending_age:
+            return Cause.STALE  # what is let in would only wait for its deadline
         if self._pending_bytes:
             limit = self._loop.time() - self._limits.pending_age
             for lane in self._lanes:
@@ -140,23 +145,22 @@ class SharedBatches:
             self._pending_bytes += parcel.size
             lane.put(parcel)
         self._idle.clear()
-        try:
-            await ticket.future
-        except NotStoredError as error:
-            self._metrics.refused(error.cause.value).inc()
-            raise
+        cause = await ticket.future
+        if cause is not None:
+            self._metrics.refused(cause.value).inc()
+            raise NotStoredError(cause)
 
     def _by_lane(self, records: Sequence[Record]) -> Iterable[tuple[Lane, Sequence[Encoded]]]:
         lanes = self._lanes
         if len(records) == 1:  # without the containers, which cost more than the record
             ((key, value),) = records
-            encoded = key.encode()
-            return ((lanes[partition_of(encoded, len(lanes))], ((encoded, value),)),)
+            partition, encoded = _place_of(key, len(lanes))
+            return ((lanes[partition], ((encoded, value),)),)
         places: list[list[Encoded]] = [[] for _ in lanes]
         count = len(lanes)
         for key, value in records:
-            encoded = key.encode()
-            places[partition_of(encoded, count)].append((encoded, value))
+            partition, encoded = _place_of(key, count)
+            places[partition].append((encoded, value))
         return [(lane, its) for lane, its in zip(lanes, places, strict=True) if its]
 
     def _oldest_age(self) -> float:
@@ -171,7 +175,10 @@ class SharedBatches:
                 cause = await self._serve(producer)
             finally:
                 self._connected.clear()
+                self._silent_since = self._loop.time()
                 self._abandon(producer)
+            if cause == _DEADLINE:
+                self._silent_since -= self._limits.ack_deadline
             self._metrics.recreations(cause).inc()
             logger.error("producer given up", extra={"topic": self._topic, "cause": cause})
             for lane in self._lanes:
@@ -186,6 +193,11 @@ class SharedBatches:
                     partitions = await producer.partitions_for(self._topic)
             except (KafkaError, OSError, TimeoutError) as error:
                 logger.warning("waiting for Kafka", extra={"topic": self._topic, "error": repr(error)})
+                self._abandon(producer)
+                await asyncio.sleep(0.3)
+                continue
+            except Exception:  # whatever it was, nobody else would ever try again
+                logger.exception("a Kafka producer cannot be started", extra={"topic": self._topic})
                 self._abandon(producer)
                 await asyncio.sleep(0.3)
                 continue
@@ -216,10 +228,10 @@ class SharedBatches:
             await lane.filled.wait()
             if self._limits.linger:
                 await asyncio.sleep(self._limits.linger)
-            batch = producer.create_batch()
-            lane.fill(batch)
             sent_at = self._loop.time()
             try:
+                batch = producer.create_batch()
+                lane.fill(batch)
                 await (await producer.send_batch(batch, self._topic, partition=lane.partition))
             except Exception as error:
                 # Whatever it was, this producer's sequence may have a hole now.
@@ -263,6 +275,13 @@ class SharedBatches:
 
 
 _DEADLINE = "deadline"
+
+
+@lru_cache(maxsize=8_192)
+def _place_of(key: str, partitions: int) -> tuple[int, bytes]:
+    """Partition and encoded key: a unit mostly has many events, in one batch and soon after."""
+    encoded = key.encode()
+    return partition_of(encoded, partitions), encoded
 
 
 def _label(error: Exception) -> str:

@@ -58,6 +58,8 @@ class StreamLimits:
     hello_seconds: float = 10.0
     drain_seconds: float = 12.0
     """Longer than Kafka may take to acknowledge."""
+    rate_patience: float = 10.0
+    """Seconds for which messages wait unacknowledged when their key has sent enough."""
 
 
 class Code(Enum):
@@ -232,7 +234,10 @@ class Connection:
         principal = self._admit(self._key)  # it may have been revoked
         given: list[Given] = []
         read = [(received, await self._given(received.frame, given)) for received in waiting]
-        verdicts = iter(await self._intake.take(given, Sender(principal.organisation, self._context, ORIGIN)))
+        sender = Sender.of(principal, self._context, ORIGIN)
+        patience = 0.0 if self._leaving else self._limits.rate_patience
+        async with self._intake.within_limit(sender, len(given), patience=patience) as charged:
+            verdicts = iter(await self._intake.take(given, charged))
         judged = [
             Judged(
                 received.message,
@@ -279,7 +284,7 @@ class Connection:
 
 
 def _farewell_of(problem: Problem) -> Farewell:
-    if problem.status == 503:
+    if problem.status in (429, 503):
         wait = problem.headers.get("Retry-After", "1")
         return Farewell(Code.TRY_AGAIN_LATER, f"{problem.reason}: connect again in {wait} s, send the rest again")
     return Farewell(Code.POLICY, problem.reason)

@@ -38,6 +38,26 @@ EXAMPLES: dict[str, m.Message] = {
         context={"networkType": "4g", "app": {"version": "1.2.3"}},
         properties={"totalDuration": 12.5, "rows": 336776, "ok": True, "note": 'ü "quoted" \U0001f600', "none": None},
     ),
+    "predictions.v1": m.Prediction(
+        organisation="acme",
+        event_id="2f0c1b9e-0002",
+        event_type="prediction",
+        time=_T,
+        received_at=_T + 250_000,
+        user_id="u-1",
+        anonymous_id="anon-1",
+        session_id="s-1",
+        job_id="j-1",
+        data_source_id=7,
+        context={"networkType": "4g"},
+        properties={
+            "prediction_type": "customer_churn",
+            "input_data": {"customer_id": 123},
+            "prediction_result": {"churn_probability": 0.73, "risk_level": "high"},
+            "model_id": 10,
+            "confidence_score": 0.89,
+        },
+    ),
     "events.v1.dlq": m.DeadLetter(
         id="events.v1-3-17",
         organisation="acme",
@@ -48,6 +68,8 @@ EXAMPLES: dict[str, m.Message] = {
         payload=b"\xff\x00{not json",
         partition=3,
         offset=17,
+        kept="redacted",
+        sent_at="2026-01-02T03:04:05Z",
     ),
     "dead-letter-marks.v1": m.DeadLetterMark(
         letter="events.v1-3-17",
@@ -150,6 +172,18 @@ EXAMPLES: dict[str, m.Message] = {
     "rules.v1": m.Rule(organisation="acme", key="error-rate", version=1, spec={"metric": "errors", "above": 0.1}),
     "breakers.v1": m.Breaker(organisation="acme", key="import-mode", version=1, spec={"rule": "error-rate"}),
     "sources.v1": m.Source(organisation="acme", key="legacy", version=1, spec={"topic": "legacy-events"}),
+    "schemas.v1": m.Schema(
+        organisation="acme",
+        key="order_completed",
+        version=1,
+        spec={"mode": "warn", "versions": [{"version": 1, "schema": {"required": ["amount"]}}]},
+    ),
+    "intake-rules.v1": m.IntakeRule(
+        organisation="acme", key="mail", version=1, spec={"hash": ["event_data.email"], "rotate": "month"}
+    ),
+    "hash-keys.v1": m.HashKey(
+        organisation="acme", period="2026-11", id="5f0c", until=1_796_083_200_000_000, sealed="gAAAAABrAy6b"
+    ),
     "keys.v1": m.ApiKey(
         prefix="0123456789",
         hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -157,6 +191,8 @@ EXAMPLES: dict[str, m.Message] = {
         scope="ingest",
         version=2,
         revoked=True,
+        events_per_second=0.5,
+        burst=20,
     ),
 }
 

@@ -17,7 +17,16 @@ from tests.contract.test_messages import EXAMPLES, each_topic
 
 README = Path(__file__).parents[2] / "README.md"
 SERVICES = {"assignment", "ingest", "aggregator", "alerting"}
-DEFINITIONS = (topics.EXPERIMENTS, topics.FLAGS, topics.METRICS, topics.RULES, topics.BREAKERS, topics.SOURCES)
+DEFINITIONS = (
+    topics.EXPERIMENTS,
+    topics.FLAGS,
+    topics.METRICS,
+    topics.RULES,
+    topics.BREAKERS,
+    topics.SOURCES,
+    topics.SCHEMAS,
+    topics.INTAKE_RULES,
+)
 
 if TYPE_CHECKING:
 
@@ -69,7 +78,9 @@ def test_events_keep_every_record() -> None:
     assert topics.METRIC_UPDATES.partitions == topics.EVENTS.partitions
 
 
-@pytest.mark.parametrize("topic", [*DEFINITIONS, topics.KEYS, topics.SWITCHES], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "topic", [*DEFINITIONS, topics.HASH_KEYS, topics.KEYS, topics.SWITCHES], ids=lambda t: t.name
+)
 def test_definitions_are_kept_for_good_and_in_one_order(topic: Topic[m.Message]) -> None:
     assert topic.topic_config()["cleanup.policy"] == "compact"
     assert topic.partitions == 1

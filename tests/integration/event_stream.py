@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +14,11 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 
+from services.ingest.balances import OwnBalances
 from services.ingest.intake import Intake
 from services.ingest.metrics import IngestMetrics
+from services.ingest.quality.inspections import Inspections
+from services.ingest.rate_limits import RateLimits
 from services.ingest.socket_connection import StreamLimits
 from services.ingest.websocket import STREAM_PATH, EventStream
 from shared.clock import system_clock
@@ -45,6 +49,8 @@ class Site:
             clock=system_clock,
             new_id=lambda: f"id-{next(ids)}",
             metrics=metrics,
+            inspections=Inspections(),
+            rates=RateLimits(OwnBalances(), now=time.monotonic, chance=lambda: 0.0, metrics=metrics.rates),
         )
         stream = EventStream(
             self.intake,
@@ -68,6 +74,18 @@ class Site:
     def revoke(self, scope: Scope) -> None:
         record = describe_key(self.keys[scope], organisation="acme", scope=scope, version=2)
         self.ring.learn(msgspec.structs.replace(record, revoked=True))
+
+    def limit(self, events_per_second: float, burst: int) -> None:
+        """From now on, of the ingest key."""
+        self.ring.learn(
+            describe_key(
+                self.keys["ingest"],
+                organisation="acme",
+                scope="ingest",
+                events_per_second=events_per_second,
+                burst=burst,
+            )
+        )
 
     def stored(self) -> list[Event]:
         return [EVENTS.decode(value) for _, value in self.events.records()]

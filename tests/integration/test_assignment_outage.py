@@ -70,7 +70,7 @@ async def test_units_are_assigned_without_postgres_and_written_down_when_it_is_b
     assert await service.is_ready()
     for method, path in (("GET", f"{AB}/experiments"), ("POST", f"{AB}/experiments/{experiment['id']}/pause")):
         refused = await service.admin.request(method, path)
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert (refused.status_code, refused.headers["Retry-After"] in {"1", "2", "3"}) == (503, True)
     results = await service.read.get(f"{AB}/experiments/{experiment['id']}/results")
     assert (results.status_code, results.json()["reason"]) == (503, "results_unavailable")
 

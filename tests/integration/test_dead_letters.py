@@ -17,11 +17,11 @@ import pytest_asyncio
 
 from services.ingest.http import DEAD_LETTER_PATH
 from services.ingest.letters.event_finder import KafkaEventFinder
-from services.ingest.topic_reader import Topic, TopicReader
 from shared.clock import HOUR, SECOND, system_clock
 from shared.kafka import Publisher, Tail, new_producer
 from shared.keys import describe_key, new_key
 from shared.messages import DeadLetter, DeadLetterMark, Event
+from shared.topic_reader import Topic, TopicReader
 from shared.topics import ALERTS, DEAD_LETTER_MARKS, DEAD_LETTERS, EVENTS, KEYS
 from tests.integration.aggregation import event, publish_events
 from tests.programs import Program

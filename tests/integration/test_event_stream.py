@@ -44,6 +44,37 @@ async def test_what_is_acknowledged_is_stored_once_in_the_order_in_which_it_was_
         assert {found.organisation for found in site.stored()} == {"acme"}
 
 
+async def test_messages_beyond_a_keys_limit_wait_and_are_acknowledged_at_its_rate() -> None:
+    async with opened() as site:
+        site.limit(100, 1)
+        async with site.connecting() as client:
+            await greeted(client)
+            began = asyncio.get_running_loop().time()
+            await client.send(json.dumps({"seq": 1, "events": [{"event_type": "a"}] * 41}))
+            assert (await heard(client))["accepted"] == 41
+            await client.send(event(2))
+            assert (await heard(client))["accepted"] == 1
+            assert asyncio.get_running_loop().time() - began > 0.4
+            assert site.metric("rate_limited_total", outcome="delayed") == 1
+            assert len(site.stored()) == 42
+
+
+async def test_who_would_wait_too_long_for_the_limit_is_sent_away_with_the_time_to_come_again() -> None:
+    async with opened() as site:
+        site.limit(1, 1)
+        async with site.connecting() as client:
+            await greeted(client)
+            await client.send(json.dumps({"seq": 1, "events": [{"event_type": "a"}] * 100}))
+            assert (await heard(client))["accepted"] == 100
+            await client.send(event(2))
+            with pytest.raises(ConnectionClosed) as closed:
+                await heard(client)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason.partition(":")[0]) == (1013, "rate_limited")
+        assert "connect again in 100 s" in closed.value.rcvd.reason
+        assert len(site.stored()) == 100
+
+
 async def test_an_invalid_event_is_named_in_the_acknowledgement_and_kept_as_a_dead_letter() -> None:
     async with opened() as site, site.connecting() as client:
         await greeted(client)

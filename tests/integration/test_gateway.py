@@ -42,6 +42,9 @@ ROUTES = [
     ("PUT", "/api/v1/admin/rules/r", "alerting"),
     ("PUT", "/api/v1/admin/breakers/b", "alerting"),
     ("PUT", "/api/v1/admin/sources/s", "ingest"),
+    ("PUT", "/api/v1/admin/schemas/s", "ingest"),
+    ("GET", "/api/v1/admin/schema-history/s", "ingest"),
+    ("PUT", "/api/v1/admin/intake-rules/r", "ingest"),
     ("POST", "/v1/track", "ingest"),
     ("POST", "/capture/", "ingest"),
     ("POST", "/batch", "ingest"),
@@ -54,6 +57,10 @@ ROUTES = [
     ("GET", "/api/docs/swagger-ui.css", "assignment"),
     ("GET", "/api/v1/openapi/ingest.json", "ingest"),
     ("GET", "/api/v1/openapi/telemetry.schema.json", "ingest"),
+    *(
+        ("GET", f"/api/v1/openapi/{name}.schema.json", "ingest")
+        for name in ("experiment-events", "predictions", "support-tickets", "surveys", "resource-samples")
+    ),
     ("GET", "/api/v1/openapi/assignment.json", "assignment"),
     ("GET", "/api/v1/openapi/aggregator.json", "aggregator-api"),
     ("GET", "/api/v1/openapi/alerting.json", "alerting"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import random
 import signal
@@ -21,14 +22,14 @@ from prometheus_client import CollectorRegistry
 
 from deploy.local.stack import LocalStack
 from services.ingest.event_log import Cause, NotStoredError, Record
-from services.ingest.http import BATCH_PATH, EVENT_PATH
+from services.ingest.http import BATCH_PATH, EVENT_PATH, PREDICTION_PATH
 from services.ingest.kafka_producer import KafkaProducer
 from services.ingest.metrics import IngestMetrics
 from services.ingest.producer import Limits, SharedBatches
 from shared.kafka import Publisher, Tail, create_topics, partition_of
 from shared.keys import describe_key, new_key
 from shared.messages import Event, Scope
-from shared.topics import EVENTS, KEYS
+from shared.topics import EVENTS, KEYS, PREDICTIONS
 from tests.unit.ingest.event_log_suite import EventLogSuite
 from tests.waiting import eventually
 
@@ -275,6 +276,21 @@ async def test_an_invalid_event_can_be_looked_up_among_the_dead_letters(ingest: 
     assert before["reason"] == "event_type_empty"
     assert before["payload"] == {"event_type": "", "event_id": event_id}
     assert before["origin"] == "http"
+
+
+async def test_a_prediction_is_an_event_and_stands_among_few_others_to_be_listed(ingest: Ingest, kafka: str) -> None:
+    event_id = str(uuid.uuid4())
+    said = {"prediction_type": "churn", "input_data": {"customer_id": 123}, "prediction_result": {"risk": "high"}}
+
+    answer = await ingest.send(PREDICTION_PATH, json.dumps({**said, "event_id": event_id}).encode())
+
+    assert (answer.status_code, answer.json()["event_id"]) == (202, event_id)
+    for topic in (EVENTS, PREDICTIONS):
+        tail = Tail(kafka, topic.name)
+        await tail.start()
+        newest = [topic.decode(record.value) for record in await tail.read(1_000)]
+        await tail.stop()
+        assert [e.properties for e in newest if e.event_id == event_id] == [said]
 
 
 async def test_sigterm_under_load_loses_nothing_acknowledged_and_ends_cleanly(kafka: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.ingest.http import EVENT_PATH
 from shared.http import bound
+from shared.kafka import Publisher
+from shared.keys import describe_key, new_key
+from shared.topics import KEYS
 from tests.integration.test_ingest import JSON, Ingest, TopicTail, running_ingest
 from tests.programs import Program
 from tests.waiting import eventually
@@ -99,6 +103,30 @@ async def test_both_take_events_and_either_shows_what_all_have_accepted(pair: In
         assert sorted(event.event_id for _, event in await topic.events()) == sorted(ids)
     for _ in range(4):
         assert sum((await _accepted(pair)).values()) == before + 60
+
+
+async def test_a_keys_limit_holds_for_all_processes_together(pair: Ingest, kafka: str) -> None:
+    await _both_listen(pair)
+    key = new_key()
+    publisher = Publisher(kafka)
+    await publisher.start()
+    limited = describe_key(key, organisation="acme", scope="ingest", events_per_second=0.01, burst=10)
+    await publisher.publish(KEYS, limited)
+    await publisher.stop()
+
+    async def status() -> int:
+        async with httpx.AsyncClient(base_url=pair.client.base_url) as client:
+            headers = {**JSON, "X-API-Key": key}
+            return (await client.post(EVENT_PATH, content=b'{"event_type":"a"}', headers=headers)).status_code
+
+    statuses = Counter[int]()
+
+    async def used_up() -> bool:  # at first one or the other does not know the key
+        statuses.update([await status() for _ in range(10)])
+        return statuses[429] > 40
+
+    await eventually(used_up, "both processes refuse events", every=0.01)
+    assert statuses[202] == 10
 
 
 async def test_one_that_is_killed_is_started_again_and_the_other_goes_on(pair: Ingest, kafka: str) -> None:

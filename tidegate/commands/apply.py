@@ -30,7 +30,7 @@ def apply(
     url: Url = None,
     key: AdminKey = None,
 ) -> None:
-    """Create or change metrics, experiments, flags, channels, rules and breakers from YAML files.
+    """Create or change metrics, schemas, intake rules, sources, experiments, flags, rules … from YAML files.
 
     Every document has a `kind`, a `key` and a `spec`. All files are checked before the first is sent; applying the
     same files again changes nothing. Ends with 1 if any document was refused.

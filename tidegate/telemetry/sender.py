@@ -95,7 +95,7 @@ class Sender:
             extra = {"events": delivered.invalid, "first": delivered.complaint}
             logger.warning("telemetry was invalid", extra=extra)
         if self._buffer.remove(len(batch)) == len(batch):
-            self._tally.deliver(delivered.accepted, delivered.invalid)
+            self._tally.deliver(delivered.accepted, delivered.invalid, delivered.set_aside)
 
     def _drop(self, batch: list[bytes], why: Drop) -> None:
         self._tally.drop(why, self._buffer.remove(len(batch)))

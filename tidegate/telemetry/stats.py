@@ -1,4 +1,4 @@
-"""What became of the events: each is sooner or later accepted, invalid or dropped."""
+"""What became of the events: each is sooner or later accepted, invalid, set aside or dropped."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class Drop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Events by what became of them. `waiting` may still be delivered."""
+    """Events by what became of them. `waiting` may still be delivered; the platform's rules kept `set_aside` away."""
 
     recorded: int
     waiting: int
     accepted: int
     invalid: int
+    set_aside: int
     dropped: Mapping[Drop, int]
 
 
@@ -43,16 +44,18 @@ class Tally:
         self._recorded = 0
         self._accepted = 0
         self._invalid = 0
+        self._set_aside = 0
         self._dropped: Counter[Drop] = Counter()
 
     def record(self) -> None:
         with self._lock:
             self._recorded += 1
 
-    def deliver(self, accepted: int, invalid: int) -> None:
+    def deliver(self, accepted: int, invalid: int, set_aside: int) -> None:
         with self._lock:
             self._accepted += accepted
             self._invalid += invalid
+            self._set_aside += set_aside
 
     def drop(self, why: Drop, events: int = 1) -> int:
         """Returns how many have been dropped for this reason, these included."""
@@ -64,5 +67,6 @@ class Tally:
         """With so many that have been noted and not yet been recorded here."""
         with self._lock:
             recorded = self._recorded + noted
-            waiting = recorded - self._accepted - self._invalid - self._dropped.total()
-            return Stats(recorded, waiting, self._accepted, self._invalid, dict(+self._dropped))
+            settled = self._accepted + self._invalid + self._set_aside + self._dropped.total()
+            dropped = dict(+self._dropped)
+            return Stats(recorded, recorded - settled, self._accepted, self._invalid, self._set_aside, dropped)

@@ -13,10 +13,14 @@ _LATER = frozenset({401, 403, 408, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """`complaint` is what the platform says of the first invalid event."""
+    """`complaint` is what the platform says of the first invalid event.
+
+    `set_aside` are valid and yet not stored: the platform's rules keep them for somebody to look at, or drop them.
+    """
 
     accepted: int
     invalid: int
+    set_aside: int = 0
     complaint: str = ""
 
 
@@ -61,10 +65,12 @@ def _delivered(body: bytes, events: int) -> Delivered | None:
         answer = json.loads(body)
         results = answer["results"]
         accepted = int(answer["accepted"])
-        bad = [result for result in results if result["status"] != "accepted"]
+        bad = [result for result in results if result["status"] == "invalid"]
+        good = sum(result["status"] == "accepted" for result in results)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if len(results) != events or not 0 <= accepted <= events:
+    if len(results) != events or accepted != good:
         return None
     first = bad[0] if bad else {}
-    return Delivered(accepted, events - accepted, f"{first.get('reason')}: {first.get('detail')}" if bad else "")
+    complaint = f"{first.get('reason')}: {first.get('detail')}" if bad else ""
+    return Delivered(accepted, len(bad), events - accepted - len(bad), complaint)

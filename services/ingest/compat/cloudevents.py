@@ -12,6 +12,7 @@ from services.ingest.domain.verdict import verdict_of
 from services.ingest.intake import Given, Intake, Sender
 from shared.http import Problem
 from shared.keys import without_secrets
+from shared.messages import Event
 
 ORIGIN = "cloudevents"
 
@@ -28,7 +29,7 @@ class CloudEvents:
 
     async def __call__(self, request: Request) -> Answer:
         principal = request.sender()
-        sender = Sender(principal.organisation, context_of(request.headers), ORIGIN)
+        sender = Sender.of(principal, context_of(request.headers), ORIGIN)
         media_type = request.header(b"content-type") or ""
         kind = media_type.partition(";")[0].strip().lower()
         if kind.startswith(_BATCH):
@@ -58,9 +59,9 @@ class CloudEvents:
         if isinstance(raws, NoBatch):
             raise unbatchable(raws)
         verdicts = await self._intake.take(await given(raws, event_of), sender)
-        rejected = rejections(verdicts)
+        rejections(verdicts)
         results = [verdict_of(verdict) for verdict in verdicts]
-        return Answer(202, {"accepted": len(verdicts) - len(rejected), "results": results})
+        return Answer(202, {"accepted": sum(isinstance(verdict, Event) for verdict in verdicts), "results": results})
 
 
 def _json_text(body: bytes, kind: str, prefix: str, media_type: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,10 @@ from services.ingest.domain.compat.posthog import BATCHES, Common, event_of
 from services.ingest.domain.compat.posthog_body import carries_batch, inside, key_in
 from services.ingest.domain.content_encoding import Coding
 from services.ingest.domain.normalise import Rejected
+from services.ingest.domain.quality.aside import WARNING, Verdict, WarnedEvent
 from services.ingest.intake import Intake, Sender
 from shared.http import Problem, unavailable
-from shared.messages import Event
+from shared.keys import Principal
 
 ORIGIN = "posthog"
 
@@ -58,7 +60,7 @@ class PostHogCapture:
             key = None if request.principal else key_in(body)
         principal = request.sender(key)
         common = Common(request.received_at, sent_at or _milliseconds(request.query.get("_")))
-        verdicts = await self._taken(raws, common, principal.organisation)
+        verdicts = await self._taken(raws, common, principal)
         if is_single and isinstance(verdicts[0], Rejected):
             raise refused(verdicts[0])
         rejected = rejections(verdicts)
@@ -73,7 +75,7 @@ class PostHogCapture:
         principal = request.sender(batch.api_key or batch.token)
         sent_at = request.header(b"posthog-request-timestamp") or batch.sent_at
         common = Common(request.received_at, sent_at, request.header(b"posthog-sdk-info"))
-        verdicts = await self._taken(raws, common, principal.organisation)
+        verdicts = await self._taken(raws, common, principal)
         results = {_name(verdict, index): _result(verdict) for index, verdict in enumerate(verdicts)}
         return Answer(200, {"results": results})
 
@@ -109,20 +111,23 @@ class PostHogCapture:
         except TimeoutError:
             raise unavailable("too many large bodies are at work; send again later", reason="overloaded") from None
 
-    async def _taken(self, raws: list[bytes], common: Common, organisation: str) -> list[Event | Rejected]:
+    async def _taken(self, raws: list[bytes], common: Common, principal: Principal) -> list[Verdict]:
         messages = await given(raws, partial(event_of, common=common))
-        return await self._intake.take(messages, Sender(organisation, origin=ORIGIN))
+        sender = replace(Sender.of(principal, origin=ORIGIN), stated_sent_at=common.sent_at)
+        return await self._intake.take(messages, sender)
 
 
 _OK = Answer(200, {"status": 1})
 
 
-def _name(verdict: Event | Rejected, index: int) -> str:
+def _name(verdict: Verdict, index: int) -> str:
     return verdict.event_id or str(index)
 
 
-def _result(verdict: Event | Rejected) -> dict[str, str]:
-    if isinstance(verdict, Event):
+def _result(verdict: Verdict) -> dict[str, str]:
+    if isinstance(verdict, WarnedEvent):
+        return {"result": "warning", "details": str(verdict.context.get(WARNING))}
+    if not isinstance(verdict, Rejected):
         return {"result": "ok"}
     return {"result": "drop", "details": f"{verdict.reason.value}: {verdict.detail}"}
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from services.ingest.domain.batch_body import BatchFault, NoBatch
 from services.ingest.domain.normalise import EventBody, Reason, Rejected
+from services.ingest.domain.quality.aside import Verdict
 from services.ingest.intake import EVENTS_PER_TURN, Given
 from shared.http import Problem
 from shared.keys import Principal, without_secrets
-from shared.messages import Event
 
 T = TypeVar("T")
 
@@ -84,8 +84,11 @@ def refused(rejected: Rejected) -> Problem:
     return Problem(422, rejected.reason.value, rejected.detail, extra={"event_id": rejected.event_id})
 
 
-def rejections(verdicts: Sequence[Event | Rejected]) -> list[dict[str, Any]]:
-    """Which messages of a batch were not accepted, and why. Raises Problem 422 if none was."""
+def rejections(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Which messages of a batch are invalid, and why; not those that only their organisation's rules keep away.
+
+    Raises Problem 422 if all are.
+    """
     found = [
         {"index": index, "event_id": verdict.event_id, "reason": verdict.reason.value, "detail": verdict.detail}
         for index, verdict in enumerate(verdicts)

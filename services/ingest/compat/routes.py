@@ -64,7 +64,7 @@ class CompatibleRoutes:
             # Who shows no key in a header is only known after the body has been read.
             key = presented_key(scope["headers"])
             principal = None if key is None else self._admit(key)
-            self._intake.check_room()
+            self._intake.check_room(principal)
 
             async def answer_to(body: bytes) -> None:
                 answer = await handler(self._request(scope, body, principal))

@@ -15,6 +15,7 @@ _PROBLEMS = {
     "413": "The body is too large",
     "415": "The body is encoded, or of a format, that is not understood",
     "422": "No event was accepted; `reason` says why",
+    "429": "The key has sent as many events as it may; send the request again after `Retry-After` seconds",
     "503": "Kafka has not confirmed the events; send the request again after `Retry-After` seconds",
 }
 _OBJECT = {"type": "object"}
@@ -22,7 +23,11 @@ _SUCCESS = {"type": "object", "properties": {"success": {"type": "boolean"}}, "r
 _STATUS = {"type": "object", "properties": {"status": {"type": "integer"}}, "required": ["status"]}
 _RESULTS = {"type": "object", "properties": {"results": _OBJECT}, "required": ["results"]}
 _VERDICT = {
-    "oneOf": [{"$ref": "#/components/schemas/AcceptedEvent"}, {"$ref": "#/components/schemas/BatchAnswer"}],
+    "oneOf": [
+        {"$ref": "#/components/schemas/AcceptedEvent"},
+        {"$ref": "#/components/schemas/EventSetAside"},
+        {"$ref": "#/components/schemas/BatchAnswer"},
+    ],
 }
 _JSON = "application/json"
 

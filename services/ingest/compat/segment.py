@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from services.ingest.compat.paths import SEGMENT_CALLS
 from services.ingest.compat.request import Answer, Request, given, read_aside, refused, rejections, unbatchable
@@ -12,6 +14,7 @@ from services.ingest.domain.compat.segment import BATCHES, MAX_BATCH_BYTES, Comm
 from services.ingest.domain.normalise import Rejected
 from services.ingest.intake import Intake, Sender
 from shared.http import Problem
+from shared.keys import Principal
 
 ORIGIN = "segment"
 
@@ -30,7 +33,7 @@ class SegmentCalls:
         ((kept, body),) = await given([request.body], read)
         if fields and "type" not in fields and kept.lstrip().startswith(b"{"):
             kept = _typed(kept, call)
-        (verdict,) = await self._intake.take([(kept, body)], Sender(principal.organisation, origin=ORIGIN))
+        (verdict,) = await self._intake.take([(kept, body)], _sender(principal, None))
         if isinstance(verdict, Rejected):
             raise refused(verdict)
         return _SUCCESS
@@ -43,9 +46,13 @@ class SegmentCalls:
         batch, raws = found
         principal = request.sender(batch.write_key)
         read = partial(event_of, common=Common(request.received_at, batch.sent_at, batch.context or {}))
-        verdicts = await self._intake.take(await given(raws, read), Sender(principal.organisation, origin=ORIGIN))
+        verdicts = await self._intake.take(await given(raws, read), _sender(principal, batch.sent_at))
         rejected = rejections(verdicts)
         return Answer(200, {"success": True, "rejected": rejected}) if rejected else _SUCCESS
+
+
+def _sender(principal: Principal, sent_at: Any) -> Sender:
+    return replace(Sender.of(principal, origin=ORIGIN), stated_sent_at=sent_at)
 
 
 _SUCCESS = Answer(200, {"success": True})

@@ -1,7 +1,7 @@
 """From the JSON that a client sent to the canonical event, or to the reason why there is none.
 
 The first fault found decides, in this order: size, what JSON may hold (`shared.strict_json`), the body's shape, event
-type, ids, time, what its kind demands of telemetry. Nothing here raises for any input.
+type, ids, time, what its kind demands. Nothing here raises for any input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from services.ingest.domain.client_context import merged
-from services.ingest.domain.telemetry.check import fault_of
+from services.ingest.domain.kinds.check import fault_of
 from shared import strict_json
 from shared.clock import DAY, from_datetime
 from shared.messages import Event
@@ -59,6 +59,8 @@ class Reason(Enum):
     """Another product's format that asks for the unit's id, without one."""
     SPECVERSION = "specversion_unsupported"
     """A CloudEvent of another version than 1.0."""
+    SCHEMA_MISMATCH = "schema_mismatch"
+    """The event's data is not as its organisation's schema for the event type says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,11 @@ class EventBody(msgspec.Struct, gc=False):
 
 _BODY = msgspec.json.Decoder(EventBody)
 
-_USER = "userId"
-_ANONYMOUS = "anonymousId"
-_SESSION = "sessionId"
-_JOB = ("jobId", "importJobId", "migrationJobId")
-_ANY_JOB = frozenset(_JOB)
+USER_ALIAS = "userId"
+ANONYMOUS_ALIAS = "anonymousId"
+SESSION_ALIAS = "sessionId"
+JOB_ALIASES = ("jobId", "importJobId", "migrationJobId")
+_ANY_JOB = frozenset(JOB_ALIASES)
 
 
 class _BadIdError(Exception):
@@ -116,7 +118,7 @@ def read_event(raw: bytes) -> EventBody | Rejected:
     try:
         return strict_json.decode(raw, _BODY)
     except InvalidJsonError as error:
-        return Rejected(Reason(error.violation.value), str(error), _readable_id(raw))
+        return Rejected(Reason(error.violation.value), str(error), readable_id(raw))
 
 
 def normalised(
@@ -153,17 +155,17 @@ def _normalised(
         # A call for what is not there would cost as much as one for what is: hence the questions before.
         event_id = None if body.event_id is None else _id("event_id", body.event_id)
         user_id = None if body.user_id is None else _id("user_id", body.user_id)
-        if not user_id and _USER in data:
-            user_id = _alias(data, _USER)
+        if not user_id and USER_ALIAS in data:
+            user_id = _alias(data, USER_ALIAS)
         anonymous_id = None if body.anonymous_id is None else _id("anonymous_id", body.anonymous_id)
-        if not anonymous_id and _ANONYMOUS in data:
-            anonymous_id = _alias(data, _ANONYMOUS)
+        if not anonymous_id and ANONYMOUS_ALIAS in data:
+            anonymous_id = _alias(data, ANONYMOUS_ALIAS)
         session_id = None if body.session_id is None else _id("session_id", body.session_id)
-        if not session_id and _SESSION in data:
-            session_id = _alias(data, _SESSION)
+        if not session_id and SESSION_ALIAS in data:
+            session_id = _alias(data, SESSION_ALIAS)
         job_id = None if body.job_id is None else _id("job_id", body.job_id)
         if not job_id and not _ANY_JOB.isdisjoint(data):
-            job_id = _alias(data, *_JOB)
+            job_id = _alias(data, *JOB_ALIASES)
     except _BadIdError as error:
         return Rejected(error.reason, str(error))
     time = received_at if body.event_timestamp is None else _time(body.event_timestamp, received_at)
@@ -217,12 +219,12 @@ _TO_THE_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", re.ASCII)
 RFC3339 = re.compile(_TO_THE_SECOND.pattern + r"(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
-_MILLISECONDS = {"Z": 0, **{f".{n:03d}Z": n * 1_000 for n in range(1_000)}}
+FRACTIONS = {"Z": 0, **{f".{n:03d}Z": n * 1_000 for n in range(1_000)}}
 """What may follow the seconds → microseconds."""
 
 
 @lru_cache(maxsize=4_096)
-def _second(text: str) -> int | None:
+def second_of(text: str) -> int | None:
     """`2026-01-02T03:04:05` in microseconds UTC; None if it is none. Events of one time share a few."""
     if not _TO_THE_SECOND.fullmatch(text):
         return None
@@ -234,8 +236,8 @@ def _second(text: str) -> int | None:
 
 def _time(text: str, received_at: int) -> int | Rejected:
     # The commonest form takes a third of the time: UTC, to the second or to the millisecond.
-    fraction = _MILLISECONDS.get(text[19:])
-    second = None if fraction is None else _second(text[:19])
+    fraction = FRACTIONS.get(text[19:])
+    second = None if fraction is None else second_of(text[:19])
     if second is not None and fraction is not None:
         time = second + fraction
     else:
@@ -261,7 +263,7 @@ def _valid_id(value: Any) -> str | None:
     return text
 
 
-def _readable_id(raw: bytes) -> str | None:
+def readable_id(raw: bytes) -> str | None:
     """The id of an event that does not decode, so that a batch's sender can tell which one it was."""
     try:
         value = json.loads(raw)

@@ -20,10 +20,10 @@ from services.ingest.letters.replay_routes import replay_routes
 from services.ingest.letters.routes import LetterBox, letter_routes
 from services.ingest.letters.search import LetterSearch
 from services.ingest.metrics import IngestMetrics
-from services.ingest.topic_reader import TopicReader
 from shared.clock import system_clock
 from shared.kafka import Replica
 from shared.messages import DeadLetter
+from shared.topic_reader import TopicReader
 from shared.topics import DEAD_LETTER_MARKS, DEAD_LETTERS
 
 CATCH_UP_SECONDS = 10.0

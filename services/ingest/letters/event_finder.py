@@ -9,9 +9,9 @@ from typing import Protocol
 
 import msgspec
 
-from services.ingest.topic_reader import Stretch, TopicReader
 from shared.clock import MINUTE
 from shared.kafka import partition_of
+from shared.topic_reader import Stretch, TopicReader
 from shared.topics import EVENTS
 
 SLACK = MINUTE

@@ -20,6 +20,7 @@ import msgspec
 from services.ingest.domain.letters.correction import Correction, Reader, event_of
 from services.ingest.domain.letters.ledger import ALIVE, Claim, Ledger, State
 from services.ingest.domain.normalise import Rejected
+from services.ingest.domain.quality.aside import SetAside
 from services.ingest.event_log import EventLog, Record
 from services.ingest.intake import Intake, Sender
 from services.ingest.letters.event_finder import EventFinder
@@ -48,7 +49,7 @@ class Replayed:
     event_id: str
 
 
-Outcome = Replayed | Hindrance | Rejected
+Outcome = Replayed | Hindrance | Rejected | SetAside
 
 
 @dataclass(frozen=True, slots=True)

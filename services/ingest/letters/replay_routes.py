@@ -15,6 +15,7 @@ from services.ingest.domain.letters.correction import Correction
 from services.ingest.domain.letters.ledger import State
 from services.ingest.domain.letters.selection import Viewer
 from services.ingest.domain.normalise import Rejected
+from services.ingest.domain.quality.aside import SetAside
 from services.ingest.event_log import NotStoredError
 from services.ingest.http import DEAD_LETTER_PATH
 from services.ingest.letters.replay import Hindrance, Outcome, Replayed, Replayer, Request
@@ -137,7 +138,7 @@ def replay_routes(box: LetterBox, replayer: Replayer, new_id: Callable[[], str])
             found=tally.found, discarded=tally.discarded, searched=tally.searched, next_cursor=tally.next_cursor
         )
 
-    @router.post("/{id}/replay", status_code=202)
+    @router.post("/{id}/replay", status_code=202, responses={409: {"description": "It has been replayed before"}})
     async def replay_dead_letter(principal: Who, id: str, body: ReplayBody | None = None) -> ReplayedLetter:
         """Judges the letter once more, corrected if need be, and stores its event.
 
@@ -148,7 +149,7 @@ def replay_routes(box: LetterBox, replayer: Replayer, new_id: Callable[[], str])
         with _confirmed(_Tally()):
             found = await box.one(id, Viewer.of(principal))
             (outcome,) = await replayer.replay([found], request)
-        if isinstance(outcome, Rejected):
+        if isinstance(outcome, Rejected | SetAside):
             raise Problem(422, outcome.reason.value, outcome.detail, extra={"event_id": outcome.event_id})
         if outcome is Hindrance.BUSY:
             detail = "somebody is replaying this letter, or tried and was cut off; ask again"
@@ -184,7 +185,7 @@ class _Tally:
             if isinstance(outcome, Replayed):
                 self.valid += 1
                 self.replayed += stored
-            elif isinstance(outcome, Rejected):
+            elif isinstance(outcome, Rejected | SetAside):
                 self.invalid[outcome.reason.value] += 1
             else:
                 self.hindered[outcome.value] += 1

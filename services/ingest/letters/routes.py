@@ -15,14 +15,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from services.ingest.domain.letters.ledger import Ledger, State
-from services.ingest.domain.letters.selection import Cursor, Reference, Selection, Viewer
+from services.ingest.domain.letters.selection import Reference, Selection, Viewer
 from services.ingest.http import DEAD_LETTER_PATH
-from services.ingest.letters.search import Bounds, Found, LetterSearch, Page, Wanted
+from services.ingest.letters.search import Found, LetterSearch, Wanted
 from services.ingest.letters.shown import DeadLetterItem, DeadLetterList, StateName, encoded, item
 from shared.clock import from_datetime, to_iso
 from shared.http import Problem, StrictRoute, principal_of, unavailable
 from shared.kafka import ReplicaStoppedError
 from shared.keys import Principal
+from shared.topic_search import Bounds, Cursor, Page
 
 MAX_LIMIT = 10_000
 LIST_SECONDS = 3.0
@@ -50,6 +51,14 @@ class LetterBox:
 
         selection = Selection(asked.reason, asked.origin, asked.event_type, asked.text)
         return Wanted(viewer, selection, _micros(asked.since), _micros(asked.until), in_state)
+
+    async def asked_for(
+        self, asked: AskedWithState, principal: Principal, cursor: str | None
+    ) -> tuple[Wanted, Cursor | None]:
+        """What is wanted by what is known now, and where to begin. Raises Problem 422."""
+        start = cursor_of(cursor)
+        await self.catch_up()
+        return self.wanted(asked, Viewer.of(principal), _states(asked.state)), start
 
     async def one(self, id: str, viewer: Viewer) -> Found:
         """Raises Problem 404."""
@@ -116,10 +125,8 @@ def letter_routes(box: LetterBox) -> APIRouter:
         cursor: Annotated[str | None, Query(description="`next_cursor` of the answer before")] = None,
     ) -> Response:
         """The organisation's dead letters, newest first: `limit` of them, or fewer if they are large or rare."""
-        start = cursor_of(cursor)
         with outages():
-            await box.catch_up()
-            wanted = box.wanted(asked, Viewer.of(principal), _states(asked.state))
+            wanted, start = await box.asked_for(asked, principal, cursor)
             bounds = Bounds(found=limit, deadline=box.search.now() + LIST_SECONDS)
             page = await box.search.newest(wanted, bounds, start)
         items = [item(found, box.ledger) for found in page.found]
@@ -132,11 +139,10 @@ def letter_routes(box: LetterBox) -> APIRouter:
         cursor: Annotated[str | None, Query(description="`next_cursor` of the answer before")] = None,
     ) -> Response:
         """How many there are for each reason, origin, state and day."""
-        start = cursor_of(cursor)
         with outages():
-            await box.catch_up()
-            wanted = box.wanted(asked, Viewer.of(principal), _states(asked.state))
-            counts = await _counted(box, wanted, start)
+            wanted, start = await box.asked_for(asked, principal, cursor)
+            async with box.search.turns.one():
+                counts = await _counted(box, wanted, start)
         return _json(counts)
 
     @router.get(
@@ -150,10 +156,8 @@ def letter_routes(box: LetterBox) -> APIRouter:
         cursor: Annotated[str | None, Query(description="`next_cursor` of counts")] = None,
     ) -> Response:
         """All of them, oldest first, one JSON object a line; those that come while it runs are not among them."""
-        start = cursor_of(cursor)
         with outages():
-            await box.catch_up()
-            wanted = box.wanted(asked, Viewer.of(principal), _states(asked.state))
+            wanted, start = await box.asked_for(asked, principal, cursor)
             pages = box.search.oldest(wanted, start)
             # An outage is an answer as long as none has begun; later it breaks off the answer.
             first = await anext(pages, None)
@@ -206,7 +210,7 @@ async def _counted(box: LetterBox, wanted: Wanted, start: Cursor | None) -> dict
     }
 
 
-async def _lines(box: LetterBox, first: Page | None, rest: AsyncIterator[Page]) -> AsyncIterator[bytes]:
+async def _lines(box: LetterBox, first: Page[Found] | None, rest: AsyncIterator[Page[Found]]) -> AsyncIterator[bytes]:
     if first is None:
         return
     for found in first.found:

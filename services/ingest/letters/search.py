@@ -10,19 +10,13 @@ from dataclasses import dataclass
 import msgspec
 from aiokafka import ConsumerRecord
 
-from services.ingest.domain.letters.selection import Cursor, Reference, Selection, Viewer
-from services.ingest.topic_reader import Stretch, Topic
+from services.ingest.domain.letters.selection import Reference, Selection, Viewer
 from shared.messages import DeadLetter
+from shared.topic_reader import Stretch, Topic
+from shared.topic_search import PER_TURN, PIECE_BYTES, PIECE_RECORDS, Bounds, Cursor, Page, Turns, newest
 from shared.topics import DEAD_LETTERS
 
 logger = logging.getLogger(__name__)
-
-PIECE_BYTES = 8 * 1024 * 1024
-"""So much of the topic is in memory for one search."""
-PIECE_RECORDS = 2_000
-_FIRST_PIECE = 200
-_PER_TURN = 100
-"""Other requests have their turn after so many letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,62 +50,33 @@ class Wanted:
         return self.picked(Found(reference, record.timestamp * 1_000, letter))
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Where a search stops at the latest: letters found, their bytes, and the moment by `now`."""
-
-    found: int
-    deadline: float
-    size: int = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """`cursor` is None if nothing is left to search."""
-
-    found: list[Found]
-    searched: int
-    cursor: Cursor | None
-
-
 class LetterSearch:
     """`now` is a monotonic clock in seconds."""
 
     def __init__(self, topic: Topic, now: Callable[[], float]) -> None:
         self._topic = topic
         self.now = now
+        self.turns = Turns()
 
-    async def newest(self, wanted: Wanted, bounds: Bounds, cursor: Cursor | None = None) -> Page:
+    async def newest(self, wanted: Wanted, bounds: Bounds, cursor: Cursor | None = None) -> Page[Found]:
         """The newest letters below the cursor, newest first. Raises KafkaError or TimeoutError."""
-        stretches = await self._stretches(wanted)
-        if cursor is not None:
-            stretches = _below(stretches, cursor)
-        lanes = [_Lane(self._topic, number, stretch, len(stretches)) for number, stretch in stretches.items()]
-        found: list[Found] = []
-        size = searched = 0
-        while len(found) < bounds.found and size < bounds.size:
-            if searched and self.now() > bounds.deadline:
-                break
-            for lane in lanes:
-                await lane.fill()
-            filled = [lane for lane in lanes if lane.waiting]
-            if not filled:
-                break
-            record = max(filled, key=lambda lane: lane.waiting[-1].timestamp).take()
-            searched += 1
-            if not searched % _PER_TURN:
-                await asyncio.sleep(0)
-            match = wanted.of(record)
-            if match is not None:
-                found.append(match)
-                size += len(match.letter.payload)
-        left = [(lane.number, lane.next_below) for lane in lanes if lane.next_below > lane.begin]
-        return Page(found, searched, Cursor(tuple(left)) if left else None)
+        async with self.turns.one():
+            stretches = await self._stretches(wanted)
+            return await newest(
+                self._topic,
+                stretches,
+                wanted.of,
+                bounds,
+                cursor,
+                size_of=lambda found: len(found.letter.payload),
+                now=self.now,
+            )
 
-    async def oldest(self, wanted: Wanted, cursor: Cursor | None = None) -> AsyncIterator[Page]:
+    async def oldest(self, wanted: Wanted, cursor: Cursor | None = None) -> AsyncIterator[Page[Found]]:
         """All letters from the cursor on up to now, oldest first within a partition, a page at a time.
 
-        Every page but the last has a cursor. Raises KafkaError or TimeoutError.
+        Every page but the last has a cursor; whoever takes them without pause asks for a turn. Raises KafkaError or
+        TimeoutError.
         """
         stretches = dict(await self._stretches(wanted))
         if cursor is not None:
@@ -155,47 +120,9 @@ async def _matches(wanted: Wanted, records: Sequence[ConsumerRecord]) -> list[Fo
         match = wanted.of(record)
         if match is not None:
             found.append(match)
-        if not number % _PER_TURN:
+        if not number % PER_TURN:
             await asyncio.sleep(0)
     return found
-
-
-class _Lane:
-    """One partition, read backwards piece by piece; pieces grow while their records are small."""
-
-    def __init__(self, topic: Topic, number: int, stretch: Stretch, lanes: int) -> None:
-        self._topic = topic
-        self.number = number
-        self.begin = stretch.begin
-        self.next_below = stretch.end
-        """Everything from here on has been taken."""
-        self._records = _FIRST_PIECE
-        self._size = PIECE_BYTES // lanes
-        self.waiting: list[ConsumerRecord] = []
-
-    async def fill(self) -> None:
-        if self.waiting or self.next_below <= self.begin:
-            return
-        stretch = Stretch(self.begin, self.next_below)
-        self.waiting = await self._topic.last(self.number, stretch, records=self._records, size=self._size)
-        if not self.waiting:
-            self.next_below = self.begin
-        elif len(self.waiting) < self._records:
-            self._records = max(1, len(self.waiting))
-        else:
-            self._records = min(2 * self._records, PIECE_RECORDS)
-
-    def take(self) -> ConsumerRecord:
-        record = self.waiting.pop()
-        # What is before the first record of a piece may be gone, but is not known to be.
-        self.next_below = record.offset
-        return record
-
-
-def _below(stretches: Mapping[int, Stretch], cursor: Cursor) -> dict[int, Stretch]:
-    """A partition that the cursor does not name has been searched."""
-    offsets = dict(cursor.offsets)
-    return {n: Stretch(s.begin, min(s.end, offsets[n])) for n, s in stretches.items() if n in offsets}
 
 
 def _above(stretches: Mapping[int, Stretch], cursor: Cursor) -> dict[int, Stretch]:

@@ -12,6 +12,7 @@ from services.ingest.domain.letters.ledger import Ledger
 from services.ingest.letters.search import Found
 from shared import strict_json
 from shared.clock import to_iso
+from shared.messages import Kept
 
 StateName = Literal["open", "replaying", "replayed", "discarded"]
 
@@ -31,6 +32,10 @@ class DeadLetterItem(BaseModel):
     offset: int | None
     event_id: str | None = Field(default=None, description="Of the event that it became; only for recent replays")
     settled_at: str | None = Field(default=None, description="When it was replayed or discarded, if recently")
+    kept: Kept = Field(
+        description="What it has of what was received: `redacted` by rules of privacy, in the form of an event over "
+        "HTTP; `withheld`: nothing"
+    )
     payload: Any = Field(default=None, description="What was received, if it is JSON that can be shown")
     payload_base64: str | None = Field(default=None, description="What was received, if it is not")
 
@@ -59,6 +64,7 @@ class _Item(msgspec.Struct):
     offset: int | None
     event_id: str | msgspec.UnsetType = msgspec.UNSET
     settled_at: str | msgspec.UnsetType = msgspec.UNSET
+    kept: str = "as_sent"
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -82,6 +88,7 @@ def item(found: Found, ledger: Ledger) -> msgspec.Raw:
         partition=letter.partition,
         offset=letter.offset,
         event_id=msgspec.UNSET if mark is None or mark.event_id is None else mark.event_id,
+        kept=letter.kept,
         settled_at=msgspec.UNSET if mark is None else _iso(mark.marked_at),
     )
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from services.ingest.domain.normalise import Rejected, normalised
 from services.ingest.domain.sources.connections import SOURCE_TYPES
@@ -22,6 +22,7 @@ from shared.definition_routes import answer_put
 from shared.http import Problem, StrictRoute, principal_of
 from shared.keys import Principal
 from shared.messages import Scope
+from shared.paging import LINK, LINK_HEADER, next_page
 
 PREFIX = "/api/v1/streaming-analytics/data-sources"
 ADMIN_PREFIX = "/api/v1/admin/sources"
@@ -33,6 +34,9 @@ _MAX_SAMPLES = 100
 _SAMPLE_ID = "0" * 32
 """Stands for the id that an event of the source would get."""
 _ENCODER = msgspec.json.Encoder()
+_PAGES: dict[int | str, dict[str, Any]] = {200: {"headers": LINK_HEADER}}
+_TAKEN: dict[int | str, dict[str, Any]] = {409: {"description": "The key is taken"}}
+_BUILT_IN: dict[int | str, dict[str, Any]] = {409: {"description": "The built-in source stays as it is"}}
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
@@ -70,11 +74,19 @@ class _Sources:
         return await self.answer(stored)
 
 
+def _is_wanted(source: DataSource, type: str | None, enabled: bool | None, name: str | None) -> bool:
+    return (
+        type in (None, source.source_type)
+        and enabled in (None, source.enabled)
+        and (name is None or name.lower() in source.source_name.lower())
+    )
+
+
 def source_routes(definitions: SourceDefinitions, leases: Leases, clock: Clock) -> APIRouter:
     routes = APIRouter(route_class=StrictRoute, prefix=PREFIX, tags=["data sources"])
     sources = _Sources(definitions, leases)
 
-    @routes.post("", status_code=201, summary="Create data source")
+    @routes.post("", status_code=201, summary="Create data source", responses=_TAKEN)
     async def create_data_source(body: SourceSpec, who: _Who) -> DataSource:
         """Begins to run at once. `key` names it for ever; without one it is made of the name."""
         spec = {name: value for name, value in body.items() if name != "key"}
@@ -90,20 +102,35 @@ def source_routes(definitions: SourceDefinitions, leases: Leases, clock: Clock) 
             raise Problem(409, "source_exists", "there is a source of that key; give this one another `key`")
         return await sources.answer(stored)
 
-    @routes.get("", summary="List data sources")
+    @routes.get("", summary="List data sources", responses=_PAGES)
     async def list_data_sources(
         who: _Who,
+        request: Request,
+        response: Response,
         source_type: Annotated[str | None, Query(max_length=50)] = None,
+        enabled: bool | None = None,
+        source_name: Annotated[
+            str | None, Query(min_length=1, max_length=200, description="A part of it, in any case")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> list[DataSource]:
-        """The built-in source first, then in the order in which they were made."""
+        """The built-in source first, then in the order in which they were made. A `Link` leads to the next page."""
         type = None if source_type is None else source_type.lower()
-        built_in = [BUILT_IN_SOURCE] if type in (None, BUILT_IN_SOURCE.source_type) else []
+        built_in = [BUILT_IN_SOURCE] if _is_wanted(BUILT_IN_SOURCE, type, enabled, source_name) else []
         first = built_in[offset:]
         rest = limit - len(first)
-        stored = await definitions.all(who.organisation, type=type, limit=rest, offset=max(0, offset - len(built_in)))
-        return [*first, *await sources.answers(stored)]
+        stored = await definitions.all(
+            who.organisation,
+            type=type,
+            enabled=enabled,
+            name=source_name,
+            limit=rest + 1,
+            offset=max(0, offset - len(built_in)),
+        )
+        if len(stored) > rest:
+            response.headers[LINK] = next_page(request, offset=offset + limit)
+        return [*first, *await sources.answers(stored[:rest])]
 
     @routes.post("/mapping/test", summary="Try a mapping")
     async def try_mapping(body: MappingTest, who: _Who) -> MappingResults:
@@ -132,14 +159,14 @@ def source_routes(definitions: SourceDefinitions, leases: Leases, clock: Clock) 
             raise _unknown(id)
         return await sources.answer(stored)
 
-    @routes.patch("/{id}", summary="Update data source")
+    @routes.patch("/{id}", summary="Update data source", responses=_BUILT_IN)
     async def update_data_source(id: _Id, body: SourceSpec, who: _Who) -> DataSource:
         """Fields of `connection_config` that are left out stay as they are, secrets too; null removes one."""
         if "key" in body:
             raise _invalid(DefinitionError("key", "cannot be changed"))
         return await sources.patched(who, id, body)
 
-    @routes.delete("/{id}", summary="Remove data source")
+    @routes.delete("/{id}", summary="Remove data source", responses=_BUILT_IN)
     async def delete_data_source(id: _Id, who: _Who) -> dict[str, Any]:
         """It stops; its events stay."""
         _refuse_built_in(id)
@@ -147,12 +174,12 @@ def source_routes(definitions: SourceDefinitions, leases: Leases, clock: Clock) 
             raise _unknown(id)
         return {"id": id, "status": "removed"}
 
-    @routes.post("/{id}/pause", summary="Pause data source")
+    @routes.post("/{id}/pause", summary="Pause data source", responses=_BUILT_IN)
     async def pause_data_source(id: _Id, who: _Who) -> DataSource:
         """It stops and keeps its place."""
         return await sources.patched(who, id, {"enabled": False})
 
-    @routes.post("/{id}/resume", summary="Resume data source")
+    @routes.post("/{id}/resume", summary="Resume data source", responses=_BUILT_IN)
     async def resume_data_source(id: _Id, who: _Who) -> DataSource:
         return await sources.patched(who, id, {"enabled": True})
 
@@ -163,7 +190,7 @@ def admin_source_routes(definitions: SourceDefinitions, leases: Leases) -> APIRo
     routes = APIRouter(route_class=StrictRoute, prefix=ADMIN_PREFIX, tags=["data sources"])
     sources = _Sources(definitions, leases)
 
-    @routes.put("/{key}", summary="Apply source")
+    @routes.put("/{key}", summary="Apply source", responses={201: {"description": "Created"}})
     async def put_source(key: _Key, spec: SourceSpec, who: _Who, response: Response) -> dict[str, Any]:
         """Makes the source what the spec says. A secret given as ******** stays as it is."""
         return await answer_put(response, key, _placed(definitions.put(who.organisation, key, spec)))

@@ -52,7 +52,7 @@ class Catalogue:
     def reader(self, organisation: str, origin: str) -> Reader | None:
         """What reads the dead letters of that origin; None if it is no source, or one that is gone."""
         definition = self.find(organisation, origin.removeprefix("source:")) if origin.startswith("source:") else None
-        return None if definition is None else partial(definition.mapping.body, event_id="", source_id=definition.id)
+        return None if definition is None else partial(definition.body, event_id="")
 
     def wake(self) -> None:
         """Whoever waits for a change looks again."""

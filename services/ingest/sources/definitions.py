@@ -228,16 +228,27 @@ class SourceDefinitions:
         return None if row is None or is_removed(row.spec) else row
 
     async def all(
-        self, organisation: str, *, type: str | None = None, limit: int = 1_000, offset: int = 0
+        self,
+        organisation: str,
+        *,
+        type: str | None = None,
+        enabled: bool | None = None,
+        name: str | None = None,
+        limit: int = 1_000,
+        offset: int = 0,
     ) -> Sequence[StoredSource]:
-        """In order of their ids."""
+        """In order of their ids. `name` is a part of it, in any case."""
         rows = await self._pool.fetch(
             f"SELECT {_COLUMNS} FROM ingest.sources WHERE {_PRESENT} AND ($2::text IS NULL OR "
-            "spec ->> 'source_type' = $2) ORDER BY id LIMIT $3 OFFSET $4",
+            "spec ->> 'source_type' = $2) AND ($5::bool IS NULL OR coalesce((spec -> 'enabled')::bool, true) = $5) "
+            "AND ($6::text IS NULL OR strpos(lower(coalesce(spec ->> 'source_name', key)), lower($6)) > 0) "
+            "ORDER BY id LIMIT $3 OFFSET $4",
             organisation,
             type,
             limit,
             offset,
+            enabled,
+            name,
         )
         return [StoredSource(*row) for row in rows]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.ingest.domain.normalise import EARLIEST, EventBody
+from services.ingest.domain.quality.aside import becomes_letter
 from services.ingest.domain.sources.backoff import delay
 from services.ingest.domain.sources.definition import SourceDefinition
 from services.ingest.domain.sources.health import Health
@@ -74,7 +75,7 @@ class Delivery:
         failures = 0
         given: list[Given] = []
         for message in messages:
-            body = self.definition.mapping.body(message.raw, event_id=message.event_id, source_id=self.definition.id)
+            body = self.definition.body(message.raw, event_id=message.event_id)
             if isinstance(body, EventBody) and body.event_timestamp is None:
                 body.event_timestamp = self._plausible(message.time)
             given.append((message.raw, body))
@@ -89,7 +90,7 @@ class Delivery:
                 self.health.noticed(problem.detail, self._clock())
                 await asyncio.sleep(delay(min(failures, 4), random.random()))
         events = sum(isinstance(verdict, Event) for verdict in verdicts)
-        self.health.took(events, len(verdicts) - events, self._clock())
+        self.health.took(events, sum(map(becomes_letter, verdicts)), self._clock())
 
     def _plausible(self, time: int | None) -> str | None:
         """None where the arrival is a better guess: a far end's clock must not make its events invalid."""

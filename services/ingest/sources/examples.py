@@ -10,7 +10,8 @@ SOURCES: dict[str, Any] = {
     "kafka": {
         "summary": "A topic of another Kafka, as a consumer group",
         "description": "`auto_offset_reset` (latest or earliest) says where a new group begins. With TLS or a "
-        "password: `security_protocol`, `sasl_mechanism`, `sasl_username`, `sasl_password`, `ssl_ca`.",
+        "password: `security_protocol`, `sasl_mechanism`, `sasl_username`, `sasl_password`, `ssl_ca`. "
+        "With `format: cloudevents` each record is a CloudEvent.",
         "value": {
             "source_name": "Production Events",
             "source_type": "kafka",

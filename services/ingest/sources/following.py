@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from typing import Protocol
 
 from aiokafka.errors import KafkaError
 
+from services.ingest.domain.sources.backoff import delay
 from shared.kafka import ReplicaStoppedError
 
 logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 1.0
-_LONGEST_RETRY_SECONDS = 30.0
+_MOST_PATIENCE = 6
+"""The pause grows no longer after so many failures: what a copy says is missed."""
 
 
 class Copy(Protocol):
@@ -30,12 +32,12 @@ class Copy(Protocol):
 
 async def follow(new_copy: Callable[[], Copy], *, look_every: float = 1.0) -> None:
     """For ever. A new copy tells everything again, so that whoever learns from it must bear repetition."""
-    pause = _RETRY_SECONDS
+    failures = 0
     while True:
         copy = new_copy()
         try:
             await copy.start()
-            pause = _RETRY_SECONDS
+            failures = 0
             while copy.failure is None:
                 await asyncio.sleep(look_every)
             why: BaseException = copy.failure
@@ -44,5 +46,5 @@ async def follow(new_copy: Callable[[], Copy], *, look_every: float = 1.0) -> No
         finally:
             await copy.stop()
         logger.warning("the copy of the definitions is made anew", extra={"error": repr(why)})
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+        failures += 1
+        await asyncio.sleep(delay(min(failures, _MOST_PATIENCE), random.random()))

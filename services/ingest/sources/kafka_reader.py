@@ -11,13 +11,16 @@ import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
-from services.ingest.domain.sources.connections import KafkaConnection
+from services.ingest.domain.compat.cloudevents_kafka import document_of
+from services.ingest.domain.sources.connections import CLOUDEVENTS, KafkaConnection
 from services.ingest.domain.sources.identity import event_id_of
 from services.ingest.sources.delivery import Delivery, Message
+from services.ingest.sources.own_kafka import OwnKafka
 from services.ingest.sources.reader import ReadError
 
 logger = logging.getLogger(__name__)
@@ -30,11 +33,14 @@ _METADATA_MS = 10_000
 _FAREWELL_SECONDS = 5.0
 _SILENCE_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
+_PER_TURN = 100
+"""So many records are made messages before others have their turn."""
 
 
-async def read_kafka(connection: KafkaConnection, delivery: Delivery) -> None:
+async def read_kafka(connection: KafkaConnection, own: OwnKafka, delivery: Delivery) -> None:
     """Raises KafkaError and ReadError."""
-    consumer = _consumer(connection)
+    security = _security(connection)
+    consumer = _consumer(connection, await own.check(connection, security), security)
     try:
         await consumer.start()
         reader = GroupReader(consumer, connection, delivery)
@@ -44,11 +50,10 @@ async def read_kafka(connection: KafkaConnection, delivery: Delivery) -> None:
         await _stop(consumer)
 
 
-def _consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
-    """Raises ReadError."""
+def _consumer(connection: KafkaConnection, servers: Sequence[str], security: Mapping[str, Any]) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         connection.topic,
-        bootstrap_servers=list(connection.bootstrap_servers),
+        bootstrap_servers=list(servers),
         client_id="tidegate",
         group_id=connection.group_id,
         enable_auto_commit=False,
@@ -58,12 +63,19 @@ def _consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
         metadata_max_age_ms=_METADATA_MS,
         fetch_max_bytes=_FETCH_BYTES,
         max_partition_fetch_bytes=_FETCH_BYTES // 4,
-        security_protocol=connection.security_protocol,
-        ssl_context=_tls(connection) if connection.security_protocol.endswith("SSL") else None,
-        sasl_mechanism=connection.sasl_mechanism,
-        sasl_plain_username=connection.sasl_username,
-        sasl_plain_password=connection.sasl_password,
+        **security,
     )
+
+
+def _security(connection: KafkaConnection) -> dict[str, Any]:
+    """As every client of that Kafka takes it. Raises ReadError."""
+    return {
+        "security_protocol": connection.security_protocol,
+        "ssl_context": _tls(connection) if connection.security_protocol.endswith("SSL") else None,
+        "sasl_mechanism": connection.sasl_mechanism,
+        "sasl_plain_username": connection.sasl_username,
+        "sasl_plain_password": connection.sasl_password,
+    }
 
 
 class GroupReader:
@@ -92,7 +104,7 @@ class GroupReader:
         for partition in (fetched.keys() & assigned) - self._begun:
             self._consumer.seek(partition, fetched[partition][0].offset)
         self._begun &= assigned
-        await self._delivery.take([self._message(record) for records in ready.values() for record in records])
+        await self._delivery.take(await self._messages(ready))
         if ready:
             await self._commit(ready)
         with suppress(IllegalStateError):  # the group may be rearranged at this very moment
@@ -138,10 +150,21 @@ class GroupReader:
             await self._consumer.commit(dict(begins))
         self._begun |= new
 
+    async def _messages(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[Message]:
+        messages: list[Message] = []
+        for record in (record for records in fetched.values() for record in records):
+            messages.append(self._message(record))
+            if not len(messages) % _PER_TURN:
+                await asyncio.sleep(0)
+        return messages
+
     def _message(self, record: ConsumerRecord) -> Message:
         """Its time is part of the id: a topic that was made anew counts its offsets from 0 again."""
+        raw: bytes = record.value or b""
+        if self._connection.format == CLOUDEVENTS:
+            raw = document_of(record.headers, record.key, raw)
         return Message(
-            raw=record.value or b"",
+            raw=raw,
             event_id=event_id_of(
                 self._delivery.definition.key, record.topic, record.partition, record.offset, record.timestamp
             ),

@@ -6,6 +6,7 @@ B:                                         expired ──► acquire(token 2) �
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,19 @@ class Seen:
 
     held: bool
     health: Mapping[str, Any]
+
+
+_TEXT = "json"
+
+
+def _packed(position: Mapping[str, Any]) -> dict[str, str]:
+    """As JSON in ASCII within JSON: a far end's cursor may hold U+0000, which Postgres keeps in no text."""
+    return {_TEXT: json.dumps(position, separators=(",", ":"))}
+
+
+def _unpacked(stored: dict[str, Any]) -> dict[str, Any]:
+    position: dict[str, Any] = json.loads(stored[_TEXT]) if _TEXT in stored else stored
+    return position
 
 
 class Leases:
@@ -115,8 +129,7 @@ class Leases:
         )
         if row is None:
             raise LeaseLostError
-        position: dict[str, Any] = row["position"]
-        return position
+        return _unpacked(row["position"])
 
     async def save(self, lease: Lease, position: Mapping[str, Any]) -> None:
         """What has been stored up to here need not be read again. Raises LeaseLostError."""
@@ -124,7 +137,7 @@ class Leases:
             "UPDATE ingest.source_runs SET position = $3 WHERE source_id = $1 AND token = $2 RETURNING true",
             lease.source_id,
             lease.token,
-            position,
+            _packed(position),
         )
         if not saved:
             raise LeaseLostError

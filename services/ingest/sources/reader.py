@@ -15,5 +15,12 @@ class ReadError(Exception):
         self.retry_after = retry_after
 
 
+class RefusedError(ReadError):
+    """The source may not run as it is defined; whether that is still so is looked at again after a while."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, retry_after=60.0)
+
+
 Read = Callable[[Delivery], Awaitable[None]]
 """Reads until it is cancelled or something goes wrong, which it raises; returns when the far end ends the stream."""

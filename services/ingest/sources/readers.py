@@ -14,15 +14,16 @@ from services.ingest.domain.sources.connections import (
 from services.ingest.domain.sources.definition import SourceDefinition
 from services.ingest.sources.http_reader import read_http
 from services.ingest.sources.kafka_reader import read_kafka
+from services.ingest.sources.own_kafka import OwnKafka
 from services.ingest.sources.reader import Read
 from services.ingest.sources.sse_reader import read_sse
 from services.ingest.sources.websocket_reader import read_websocket
 
 
-def reader_of(definition: SourceDefinition) -> Read:
+def reader_of(definition: SourceDefinition, *, own: OwnKafka) -> Read:
     match definition.connection:
         case KafkaConnection() as connection:
-            return partial(read_kafka, connection)
+            return partial(read_kafka, connection, own)
         case HttpConnection() as connection:
             return partial(read_http, connection)
         case WebSocketConnection() as connection:

@@ -13,10 +13,14 @@ from services.ingest.domain.sources.health import Health
 from services.ingest.domain.sources.secrets import HIDDEN
 from services.ingest.sources.delivery import Delivery
 from services.ingest.sources.leases import Lease, LeaseLostError
-from services.ingest.sources.reader import Read, ReadError
+from services.ingest.sources.reader import Read, ReadError, RefusedError
+from shared.cancelling import cancel_until_ended
 from shared.clock import Clock
 
 logger = logging.getLogger(__name__)
+
+_LEAVING_SECONDS = 10.0
+"""Enough to leave a consumer group, or to hand on what has been read."""
 
 
 class Run:
@@ -40,8 +44,7 @@ class Run:
     async def stop(self) -> None:
         """Returns when nothing of it is under way any more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_until_ended(self._task, patience=_LEAVING_SECONDS)
 
     def has_ended(self) -> bool:
         """By itself: the source belongs to another process."""
@@ -50,7 +53,7 @@ class Run:
     async def _repeat(self, read: Read, delivery: Delivery, clock: Clock) -> None:
         named = {"source": self.definition.key, "organisation": self.definition.organisation}
         while True:
-            asked = 0.0
+            asked, judged = 0.0, self.health.failed
             try:
                 await read(delivery)
                 error = "the far end has ended the stream"
@@ -59,8 +62,9 @@ class Run:
                 return
             except Exception as failure:  # of any kind: a source must never end for good, nor take others with it
                 asked = failure.retry_after if isinstance(failure, ReadError) else 0.0
+                judged = self.health.refused if isinstance(failure, RefusedError) else judged
                 error = self._without_secrets(_told(failure))
-            self.health.failed(error, clock())
+            judged(error, clock())
             pause = delay(self.health.failures, random.random(), asked)
             logger.warning("a source starts again", extra={**named, "error": error, "seconds": round(pause, 1)})
             await asyncio.sleep(pause)

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import uuid
 from contextlib import AsyncExitStack
+from functools import partial
 
-from aiokafka.errors import KafkaError
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
+from services.ingest.background import Backends, run_in_background
 from services.ingest.intake import Intake
+from services.ingest.kept_definitions import patiently
 from services.ingest.sources.api import admin_source_routes, source_routes
 from services.ingest.sources.catalogue import Catalogue
 from services.ingest.sources.definitions import SourceDefinitions, SourceSpecs
 from services.ingest.sources.following import follow
 from services.ingest.sources.leases import Leases
 from services.ingest.sources.manager import SourceManager
+from services.ingest.sources.own_kafka import OwnKafka
 from services.ingest.sources.readers import reader_of
 from services.ingest.sources.telemetry import SourceMetrics
 from services.ingest.sources.webhooks import Webhooks, webhook_routes
 from shared.clock import Clock
 from shared.kafka import Publisher, Replica
 from shared.messages import Source
-from shared.postgres import RETRYABLE, Pool, create_pool
+from shared.postgres import Pool
 from shared.sealing import sealer_of
 from shared.settings import Settings
 from shared.topics import SOURCES
-
-logger = logging.getLogger(__name__)
-
-_RETRY_SECONDS = 1.0
-_LONGEST_RETRY_SECONDS = 10.0
 
 
 class SourceService:
@@ -54,7 +51,9 @@ class SourceService:
         self.catalogue = Catalogue(specs)
         self._kafka = settings.kafka
         self._definitions = SourceDefinitions(pool, publisher, specs)
-        self._manager = SourceManager(self.catalogue, leases, intake, reader_of, clock)
+        self._manager = SourceManager(
+            self.catalogue, leases, intake, partial(reader_of, own=OwnKafka(settings.kafka)), clock
+        )
         self._webhooks = Webhooks(self.catalogue, leases, intake, clock)
         self.routes: tuple[APIRouter, ...] = (
             source_routes(self._definitions, leases, clock),
@@ -78,60 +77,24 @@ class SourceService:
         return Replica(self._kafka, SOURCES, self.catalogue.learn)
 
     async def _prepare(self) -> None:
-        pause = _RETRY_SECONDS
-        while True:
-            try:
-                await self._definitions.prepare(self._kafka)
-                break
-            except (KafkaError, *RETRYABLE) as error:
-                logger.warning("definitions of sources wait for Postgres", extra={"error": repr(error)})
-            except Exception:  # the tables may not be there yet
-                logger.exception("definitions of sources cannot be prepared")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+        await patiently("definitions of sources", lambda: self._definitions.prepare(self._kafka))
         await self._definitions.start()
 
 
 async def start_sources(
     settings: Settings,
+    backends: Backends,
     intake: Intake,
     registry: CollectorRegistry,
     clock: Clock,
     resources: AsyncExitStack,
 ) -> SourceService:
-    """Waits for Kafka, not for Postgres. `resources` stops it. Raises SettingsError or KafkaError."""
-    pool = await create_pool(settings.postgres, name="ingest", size=4, command_timeout=5)
-    resources.push_async_callback(_close, pool)
-    publisher = Publisher(settings.kafka)
-    resources.push_async_callback(publisher.stop)
-    await publisher.start()
-    service = SourceService(settings, pool, publisher, intake, registry, clock)
-    task = asyncio.create_task(service.run(), name="sources")
-    task.add_done_callback(_complain)
-    resources.push_async_callback(_end, task)
+    """Waits for nothing. `resources` stops it. Raises SettingsError."""
+    service = SourceService(settings, backends.pool, backends.publisher, intake, registry, clock)
+    run_in_background(service.run(), "sources", resources)
     return service
 
 
 def process_name() -> str:
     """Of this process among all that ever run sources."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    """Events go on without sources, but somebody should know."""
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("sources run no more", exc_info=task.exception())
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def _close(pool: Pool) -> None:
-    """Stopping must not hang on a Postgres that is away."""
-    try:
-        async with asyncio.timeout(2):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()

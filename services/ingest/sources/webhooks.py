@@ -12,10 +12,11 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
+from services.ingest.domain.quality.aside import becomes_letter
 from services.ingest.domain.sources.connections import WebhookConnection
-from services.ingest.domain.sources.definition import SourceDefinition
 from services.ingest.domain.sources.health import Health, State
 from services.ingest.domain.sources.identity import event_id_of
+from services.ingest.domain.verdict import verdict_of
 from services.ingest.intake import Intake, Sender
 from services.ingest.sources.catalogue import Catalogue
 from services.ingest.sources.leases import Leases
@@ -61,19 +62,14 @@ class Webhooks:
         self._intake.check_room()
         raw = _message(connection, headers, body)
         event_id = event_id_of(definition.key, headers.get(connection.id_header or "") or body)
-        mapped = definition.mapping.body(raw, event_id=event_id, source_id=definition.id)
+        mapped = definition.body(raw, event_id=event_id)
         sender = Sender(definition.organisation, origin=definition.origin)
         (verdict,) = await self._intake.take([(raw, mapped)], sender)
-        accepted = isinstance(verdict, Event)
-        self._count(definition, accepted)
-        if isinstance(verdict, Event):
-            return {"event_id": verdict.event_id, "status": "accepted"}
-        # It is kept as a dead letter: sending it again would not help, so the sender hears that it has arrived.
-        return {"event_id": verdict.event_id, "status": "invalid", "reason": verdict.reason.value}
-
-    def _count(self, definition: SourceDefinition, accepted: bool) -> None:
         health = self._untold.setdefault(definition.id, Health(State.RUNNING))
-        health.took(int(accepted), int(not accepted), self._clock())
+        health.took(int(isinstance(verdict, Event)), int(becomes_letter(verdict)), self._clock())
+        # What is invalid is kept as a dead letter: sending it again would not help, so the sender hears that it has
+        # arrived, and not what is wrong with it.
+        return {name: text for name, text in verdict_of(verdict).items() if name != "detail"}
 
     async def run(self) -> None:
         """Tells Postgres what has been counted, until it is cancelled."""

@@ -196,7 +196,7 @@ async def _answers_503(service: Alerting) -> None:
     ):
         answer = await service.admin.request(method, path, json=body)
         assert answer.status_code == 503, (path, answer.text)
-        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["Retry-After"] in {"1", "2", "3"}
 
 
 async def test_without_kafka_it_is_alive_and_says_what_it_waits_for(postgres: str, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_without_kafka_it_is_alive_and_says_what_it_waits_for(postgres: st
         ready = await service.nobody.get("/readyz")
         assert (ready.status_code, ready.json()["detail"]) == (503, "Kafka")
         listed = await service.read.get("/api/v1/streaming-analytics/alerts")
-        assert (listed.status_code, listed.headers["Retry-After"]) == (503, "1")
+        assert (listed.status_code, listed.headers["Retry-After"] in {"1", "2", "3"}) == (503, True)
         assert await service.terminate() == 0
     finally:
         await service.close_clients()

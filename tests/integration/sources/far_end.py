@@ -18,7 +18,7 @@ _PAGE = 7
 class FarEnd:
     """`items` grows by `add`; `restart` breaks every connection and refuses new ones for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
         self.items: list[dict[str, Any]] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.statuses: list[int] = []
@@ -26,7 +26,7 @@ class FarEnd:
         self.extra: str | None = None
         """Sent once, as it is, by the streams."""
         self._grown = asyncio.Event()
-        self._port = _free_port()
+        self._port = _free_port() if port is None else port
         self._runner: web.AppRunner | None = None
 
     @property

@@ -12,6 +12,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from cloudevents.core.bindings.kafka import KafkaMessage, to_binary, to_structured
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
 from shared.clock import system_clock
 from tests.integration.sources.world import SOURCES, Ingest, Stored
@@ -31,7 +34,8 @@ async def foreign_topic(kafka: str, *, partitions: int = 3) -> AsyncIterator[tup
     name = f"shop.orders-{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1)])
+    # Some tests write records of long ago, which retention could take at any moment.
+    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"})])
     await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
@@ -111,7 +115,6 @@ async def test_a_record_without_a_time_of_its_own_happened_when_it_was_written(
 ) -> None:
     mapping = {"event_type": {"value": "a"}, "event_data": {"n": "n"}}
     async with foreign_topic(kafka, partitions=1) as (topic, producer):
-        # The newest first: Kafka may delete what holds nothing but records of long ago at any moment.
         for n, written in enumerate((system_clock() // 1_000 + 1_800_000, AT, 5)):
             await producer.send_and_wait(topic, order(n), timestamp_ms=written)
         source = await service.create("kafka", config(kafka, topic), key="timeless", mapping=mapping)
@@ -172,3 +175,35 @@ async def test_dead_letters_are_replayed_through_the_mapping_once_it_is_right(
         await eventually(replayed, "the mapping that is right now reads them")
         event = (await log.events(source["id"]))[0]
         assert (event.event_type, event.user_id, event.time) == ("order_placed", "7", AT * 1_000)
+
+
+async def test_cloudevents_of_the_sdk_arrive_once_in_both_modes_and_a_broken_one_can_be_mended(
+    service: Ingest, kafka: str, log: Stored
+) -> None:
+    attributes = {"source": "/shop", "type": "order", "specversion": "1.0", "datacontenttype": "application/json"}
+    events = [CloudEvent({**attributes, "id": str(n)}, {"n": n}) for n in range(4)]
+    async with foreign_topic(kafka, partitions=1) as (topic, producer):
+        messages = [(to_binary if n % 2 else to_structured)(event, JSONFormat()) for n, event in enumerate(events)]
+        whole = to_binary(events[3], JSONFormat())
+        broken = KafkaMessage({**whole.headers, "ce_id": b"4"}, None, b"{")
+        for message in (*messages, broken, to_structured(events[3], JSONFormat())):
+            await producer.send_and_wait(topic, message.value, headers=list(message.headers.items()))
+        source = await service.create("kafka", config(kafka, topic, format="cloudevents"), key="cloudevents")
+        await log.holds(source["id"], Counter(range(4)))
+
+        async def all_read() -> bool:
+            return bool((await service.health(source["id"]))["events"] == 5)
+
+        await eventually(all_read, "the event that came again is read")
+        assert {event.event_id for event in await log.events(source["id"])} == {f"/shop {n}" for n in range(4)}
+        (letter,) = await log.letters("source:cloudevents")
+        assert (letter.reason, letter.partition, letter.offset) == ("schema_violation", 0, 4)
+        mended = {"filter": {"origin": "source:cloudevents"}, "patch": {"data": {"n": 4}, "data_base64": None}}
+
+        async def replayed() -> bool:
+            answer = await service.admin.post("/api/v1/streaming-analytics/dead-letters/replay", json=mended)
+            assert answer.status_code == 200, answer.text
+            return bool((await log.counted(source["id"])) == Counter(range(5)))
+
+        await eventually(replayed, "the mended event is there")
+        assert {event.event_id for event in await log.events(source["id"])} == {f"/shop {n}" for n in range(5)}

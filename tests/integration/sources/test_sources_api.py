@@ -53,11 +53,18 @@ async def test_sources_are_listed_by_type_and_page_after_the_built_in_one(servic
     everything = (await service.read.get(SOURCES)).json()
     pages = [(await service.read.get(SOURCES, params={"limit": 2, "offset": n})).json() for n in (0, 2, 4, 6, 8)]
     of_kafka = (await service.read.get(SOURCES, params={"source_type": "KAFKA"})).json()
+    paused = await service.read.get(SOURCES, params={"enabled": False, "source_name": "LISTED-", "limit": 3})
+    link = paused.headers["Link"].partition(">")[0].strip("<")
+    rest = await service.read.get(link)
+    on = (await service.read.get(SOURCES, params={"enabled": True, "source_name": "built-in"})).json()
 
     assert (everything[0]["id"], everything[0]["source_type"]) == (1, "builtin")
     assert [source["id"] for page in pages for source in page] == [source["id"] for source in everything][:10]
     assert {source["id"] for source in made} <= {source["id"] for source in of_kafka}
     assert {source["source_type"] for source in of_kafka} == {"kafka"}
+    assert [s["key"] for s in [*paused.json(), *rest.json()]] == ["listed-0", "listed-1", "listed-2", "listed-sse"]
+    assert "Link" not in rest.headers
+    assert [source["id"] for source in on] == [1]
 
 
 async def test_secrets_are_never_shown_and_stand_nowhere_in_clear(service: Ingest, postgres: str, kafka: str) -> None:
@@ -199,6 +206,16 @@ async def test_a_far_end_that_does_not_answer_shows_in_the_health(service: Inges
     assert health["last_error"].startswith("KafkaConnectionError: Unable to bootstrap")
     assert health["last_error_at"] is not None
     assert await service.metric("tidegate_ingest_source_up", source="unreachable") == 0
+    await service.admin.delete(f"{SOURCES}/{made['id']}")
+
+
+async def test_topics_of_our_own_kafka_are_refused_by_whatever_name_it_goes(service: Ingest, kafka: str) -> None:
+    port = kafka.rpartition(":")[2]
+    config = {"bootstrap_servers": [f"localhost:{port}"], "topic": "events.v1", "auto_offset_reset": "earliest"}
+    made = await service.create("kafka", config, key="own-topic")
+    await service.becomes(made["id"], "failed")
+    health = await service.health(made["id"])
+    assert (health["events"], "events.v1 is a topic of this installation" in health["last_error"]) == (0, True)
     await service.admin.delete(f"{SOURCES}/{made['id']}")
 
 

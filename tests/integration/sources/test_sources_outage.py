@@ -23,6 +23,8 @@ from tests.waiting import eventually
 
 EVENTS = "/api/v1/streaming-analytics/events"
 MEASURED = {"event_type": "type", "event_data": {"n": "id"}}
+ODD = "a\x00 \ud800 ä \\u0000"
+"""Text that JSON can hold, and that Postgres would not take as it is."""
 
 
 async def test_without_postgres_events_and_kafka_go_on_and_the_rest_waits_for_its_lease(
@@ -120,14 +122,14 @@ async def test_whoever_lost_a_lease_can_neither_renew_nor_save(rivals: tuple[Lea
     mine = await first.acquire(900)
     assert mine is not None
     assert await second.acquire(900) is None
-    await first.save(mine, {"cursor": "a"})
+    await first.save(mine, {"cursor": ODD})
     assert await first.renew({900: mine.token}, {900: {"events": 3}}) == {900}
 
     theirs = await _take_over(second, 900)
 
     assert theirs.token > mine.token
     assert theirs.health == {"events": 3}
-    assert await second.position(theirs) == {"cursor": "a"}
+    assert await second.position(theirs) == {"cursor": ODD}
     assert await first.renew({900: mine.token}, {900: {}}) == set()
     with pytest.raises(LeaseLostError):
         await first.save(mine, {"cursor": "b"})

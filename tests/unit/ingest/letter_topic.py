@@ -8,8 +8,8 @@ from aiokafka import ConsumerRecord
 
 from services.ingest.domain.letters.ledger import Ledger
 from services.ingest.event_log import Record
-from services.ingest.topic_reader import Stretch
 from shared.kafka import partition_of
+from shared.topic_reader import Stretch
 from shared.topics import DEAD_LETTER_MARKS, DEAD_LETTERS
 from tests.unit.ingest.fakes import PARTITIONS, MemoryLog
 

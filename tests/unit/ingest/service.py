@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from services.ingest.api import ingest_api
+from services.ingest.balances import OwnBalances
 from services.ingest.domain.letters.ledger import Ledger
 from services.ingest.domain.normalise import read_event
 from services.ingest.http import BATCH_PATH, EVENT_PATH, EventRoutes, max_body, needed_scope
@@ -21,6 +23,8 @@ from services.ingest.letters.routes import LetterBox, letter_routes
 from services.ingest.letters.search import LetterSearch
 from services.ingest.metrics import IngestMetrics
 from services.ingest.ndjson import UploadLimits
+from services.ingest.quality.inspections import Inspections
+from services.ingest.rate_limits import RateLimits
 from shared.http import service_app
 from shared.keys import KeyRing, describe_key, new_key
 from shared.messages import DeadLetter, Event, Scope
@@ -43,8 +47,11 @@ class Service:
         self.ledger = Ledger()
         self.marks = MarkTopic(self.ledger)
         self.elsewhere = StoredEvents()
+        self.inspections = Inspections()
         self.clock = NOW
         self.seconds = 0.0
+        self.ticks = False
+        """Whether time goes on by itself for those who wait until they may send more."""
         self.registry = CollectorRegistry()
         ring = self.ring = KeyRing()
         self.keys: dict[Scope, str] = {"ingest": new_key(), "read": new_key(), "admin": new_key()}
@@ -58,6 +65,13 @@ class Service:
             clock=lambda: self.clock,
             new_id=lambda: f"id-{next(ids)}",
             metrics=metrics,
+            inspections=self.inspections,
+            rates=RateLimits(
+                OwnBalances(),
+                now=lambda: self.seconds + (time.monotonic() if self.ticks else 0.0),
+                chance=lambda: 0.0,
+                metrics=metrics.rates,
+            ),
         )
         box = LetterBox(LetterSearch(self.letters, lambda: self.seconds), self.ledger, self._catch_up)
         replayer = Replayer(
@@ -86,6 +100,18 @@ class Service:
             transport=httpx.ASGITransport(app),
             base_url="http://ingest",
             headers={"X-API-Key": self.keys["ingest"]},
+        )
+
+    def limit(self, events_per_second: float, burst: int | None = None, scope: Scope = "ingest") -> None:
+        """From now on, of the key with that scope."""
+        self.ring.learn(
+            describe_key(
+                self.keys[scope],
+                organisation="acme",
+                scope=scope,
+                events_per_second=events_per_second,
+                burst=burst,
+            )
         )
 
     async def _catch_up(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.ingest.intake import MAX_DEAD_LETTER_BYTES
-from services.ingest.letters.search import PIECE_BYTES
 from shared.clock import DAY, to_iso
+from shared.topic_search import PIECE_BYTES
 from tests.unit.ingest.letter_client import get, keep, listed, post, refused
 from tests.unit.ingest.service import NOW, Service
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.ingest.domain.batch_body import NoBatch, events_of
-from services.ingest.domain.normalise import EventBody, Rejected, normalised, read_event
+from services.ingest.domain.kinds.catalogue import DEMANDS
+from services.ingest.domain.normalise import EventBody, Reason, Rejected, normalised, read_event
+from services.ingest.domain.normalise_many import all_normalised
 from services.ingest.domain.verdict import all_accepted, verdict_of
 from services.ingest.domain.whole_batch import bodies_of
 from shared.clock import from_datetime
@@ -162,6 +165,29 @@ def test_the_fast_verdict_is_the_plain_verdict(event: dict[str, Any]) -> None:
         assert (found.reason, found.detail) == (plain.reason, plain.detail)
     else:
         assert found == plain
+
+
+_MANY: dict[str, Any] = {"organisation": "default", "received_at": NOW, "context": {"userAgent": "test"}}
+_kinds = st.sampled_from(sorted(DEMANDS))
+
+
+@given(st.lists(st.one_of(_events, _events.flatmap(lambda e: _kinds.map(lambda kind: {**e, "event_type": kind})))))
+@example([{"event_type": "x", "event_timestamp": "never"}])
+@example(
+    [{"event_type": "x", "event_timestamp": "1969-12-31T23:59:59.Z"}, {"event_type": "x", "event_timestamp": "Z"}]
+)
+@example([{"event_type": "x", "event_data": {"jobId": "", "importJobId": "j"}}, {"event_type": "x", "user_id": ""}])
+@example([{"event_type": "x", "event_data": {"jobId": 0, "importJobId": "j"}}, {"event_type": "x", "user_id": 7}])
+@example([{"event_type": "x", "event_timestamp": "1999-12-31T23:59:59Z"}, {"event_type": "click"}])
+def test_the_verdicts_on_many_are_those_on_each(events: list[dict[str, Any]]) -> None:
+    bodies: list[EventBody | Rejected] = [Rejected(Reason.MALFORMED, "no JSON")]
+    for event in events:
+        with suppress(msgspec.ValidationError):
+            bodies.append(msgspec.convert(event, EventBody))
+    one_by_one = [
+        body if isinstance(body, Rejected) else normalised(body, **_MANY, new_id=lambda: "made up") for body in bodies
+    ]
+    assert all_normalised(bodies, **_MANY, new_id=lambda: "made up") == one_by_one
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2026, 6, 1)), st.sampled_from(["seconds", "milliseconds"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from services.ingest.domain.normalise import MAX_EVENT_BYTES
 from services.ingest.event_log import Cause
-from services.ingest.http import BATCH_PATH, EVENT_PATH
+from services.ingest.http import BATCH_PATH, EVENT_PATH, PREDICTION_PATH
 from services.ingest.intake import MAX_DEAD_LETTER_BYTES
 from shared.http import MAX_BODY
+from shared.messages import Event
 from shared.topics import DEAD_LETTERS
 from tests.unit.ingest.fakes import MemoryLog
 from tests.unit.ingest.service import DEAD_LETTER_PATH, NOW, Service
@@ -286,6 +288,23 @@ async def test_the_answer_waits_for_the_log() -> None:
         assert (await request).status_code == 202
 
 
+async def test_of_a_batch_that_waits_for_the_log_only_the_records_are_held() -> None:
+    held: list[int] = []
+
+    class Looking(MemoryLog):
+        async def append(self, records: Any) -> None:
+            held.append(sum(type(one) is Event and one.event_type == "held" for one in gc.get_objects()))
+            await super().append(records)
+
+    service = Service(Looking())
+    event = {"event_type": "held", "event_data": {"list": [[1]]}}  # only what holds containers can be looked for
+    async with service.client:
+        answer = await service.batch([event] * 3)
+        await service.one(event)
+    assert answer.json()["accepted"] == 3
+    assert held == [0, 1]
+
+
 async def test_a_dead_letter_never_outgrows_its_topic(service: Service) -> None:
     await service.one(b'{"event_type":"a","event_data":{"x":"' + b"\xc3\xbc" * MAX_EVENT_BYTES + b'"}}')
 
@@ -296,13 +315,30 @@ async def test_a_dead_letter_never_outgrows_its_topic(service: Service) -> None:
     assert "payload_base64" in (await service.shown())[0]
 
 
+async def test_the_schema_tells_how_each_operation_may_refuse(service: Service) -> None:
+    schema = (await service.client.get("/api/v1/openapi/ingest.json")).json()
+
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            wanted = {"400", "401", "403", "503"}
+            wanted |= {"404"} if "{" in path else set()
+            wanted |= {"413", "422"} if "requestBody" in operation else set()
+            assert wanted <= answers.keys(), (method, path)
+            for status in (status for status in answers if status >= "400"):
+                (kind,) = answers[status]["content"].values()
+                assert list(answers[status]["content"]) == ["application/problem+json"], (method, path, status)
+                assert kind["schema"] == {"$ref": "#/components/schemas/ProblemDetails"}
+    assert not {"HTTPValidationError", "ValidationError"} & schema["components"]["schemas"].keys()
+
+
 async def test_the_schema_describes_the_hot_path_too(service: Service) -> None:
     answer = await service.client.get("/api/v1/openapi/ingest.json", headers={"X-API-Key": ""})
 
     assert answer.status_code == 200
     schema = answer.json()
     assert schema["openapi"].startswith("3.0"), "the documentation's page shows no other"
-    assert {EVENT_PATH, BATCH_PATH, DEAD_LETTER_PATH} <= set(schema["paths"])
+    assert {EVENT_PATH, BATCH_PATH, PREDICTION_PATH, DEAD_LETTER_PATH} <= set(schema["paths"])
     references = {part.split('"')[0] for part in answer.text.split('"$ref":"#/components/schemas/')[1:]}
     assert references
     assert references <= set(schema["components"]["schemas"])

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from services.ingest.domain.letters.correction import Correction, event_of, merge_patch
-from services.ingest.domain.letters.selection import Cursor, Reference, Selection, Viewer, event_type_of
+from services.ingest.domain.letters.selection import Reference, Selection, Viewer, event_type_of
 from services.ingest.domain.normalise import EventBody, Reason, Rejected
 from shared.keys import Principal
 from shared.messages import DeadLetter, Scope
+from shared.topic_search import Cursor
 
 AT = 1_760_000_000_000_000
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.ingest.topic_reader import Topic
 from shared.kafka import partition_of
+from shared.topic_reader import Topic
 from tests.unit.ingest.fakes import PARTITIONS
 from tests.unit.ingest.letter_topic import LetterTopic
 from tests.unit.ingest.topic_suite import TopicSuite

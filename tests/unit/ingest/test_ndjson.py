@@ -258,6 +258,24 @@ async def test_a_first_line_that_is_no_line_number_is_refused(service: Service, 
     assert service.stored() == []
 
 
+async def test_a_long_upload_that_drips_does_not_keep_its_place() -> None:
+    service = Service(uploads=UploadLimits(uploads=1, piece_seconds=0.5))
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"".join(line(n) for n in range(4_100))
+        for n in range(4_100, 10_000):
+            yield line(n)
+            await asyncio.sleep(0.01)
+
+    async with service.client:
+        answer = await service.lines(dripping())
+
+        found = answer.json()
+        assert (answer.status_code, found["reason"]) == (408, "upload_too_slow")
+        assert found["accepted"] == found["next_line"] - 1 == len(service.stored()) == 4_000
+        assert (await service.lines(b"".join(line(n) for n in range(4_000, 9_000)))).status_code == 202
+
+
 async def test_only_so_many_long_uploads_at_a_time() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     long = b"".join(line(n) for n in range(10_000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from unittest.mock import Mock
 
 import pytest
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerFenced
@@ -14,7 +15,7 @@ from services.ingest.metrics import IngestMetrics
 from services.ingest.producer import Limits, SharedBatches
 from shared.kafka import partition_of
 from tests.unit.ingest.event_log_suite import EventLogSuite
-from tests.unit.ingest.fakes import Broker, MemoryLog, until
+from tests.unit.ingest.fakes import Batch, Broker, MemoryLog, Producer, until
 
 LIMITS = Limits(pending_bytes=10_000, pending_age=60, ack_deadline=60, linger=0)
 
@@ -221,6 +222,48 @@ async def test_start_waits_for_a_kafka_that_is_not_there_yet() -> None:
     assert running.log.waiting_for() is None
     await running.log.append([("user-1", b"x")])
     await running.stop()
+
+
+async def test_what_no_producer_should_raise_is_no_reason_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, failures = Producer.start, [ValueError("a fault of the client library")]
+
+    async def faulty(producer: Producer) -> None:
+        if failures:
+            raise failures.pop()
+        await start(producer)
+
+    monkeypatch.setattr(Producer, "start", faulty)
+    async with asyncio.timeout(10), Running() as running:
+        monkeypatch.setattr(Producer, "create_batch", Mock(side_effect=[ValueError("another"), Batch()]))
+        await running.log.append([("user-1", b"x")])
+
+
+async def test_while_kafka_is_gone_nobody_is_let_in_to_wait_for_a_deadline() -> None:
+    async with Running(Limits(pending_age=0.3, ack_deadline=0.4, linger=0)) as running:
+        running.broker.answers.clear()
+        running.broker.reachable = False
+        assert await _cause_of(_append(running)) is Cause.DEADLINE
+
+        assert running.log.refusal() is Cause.STALE
+        assert await _cause_of(_append(running)) is Cause.STALE
+
+        running.broker.reachable = True
+        running.broker.answers.set()
+        await until(lambda: running.log.refusal() is None)
+        await running.log.append([("user-1", b"again")])
+
+
+async def test_a_producer_that_is_replaced_for_another_reason_leaves_time_to_wait_for_the_next() -> None:
+    async with Running(Limits(pending_age=30, ack_deadline=60, linger=0)) as running:
+        running.broker.failures = {partition: [ProducerFenced()] for partition in range(4)}
+        running.broker.reachable = False
+        assert await _cause_of(_append(running)) is Cause.PRODUCER
+
+        assert running.log.refusal() is None
+        waiting = _append(running)
+        await asyncio.sleep(0)
+        running.broker.reachable = True
+        await waiting
 
 
 async def test_stop_refuses_new_records_and_stores_what_waits() -> None:

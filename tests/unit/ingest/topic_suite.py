@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aiokafka import ConsumerRecord
 
-from services.ingest.topic_reader import Stretch, Topic
+from shared.topic_reader import Stretch, Topic
 
 
 class Harness(Protocol):

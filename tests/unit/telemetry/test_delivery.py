@@ -159,6 +159,22 @@ def test_invalid_events_are_counted_and_not_sent_again(status: int) -> None:
     assert (telemetry.stats().invalid, len(platform.requests)) == (1, 1)
 
 
+def test_what_the_platform_keeps_away_is_neither_invalid_nor_sent_again() -> None:
+    platform = Platform()
+    verdicts = [
+        {"event_id": "x", "status": "quarantined", "reason": "schema_mismatch", "detail": "no amount"},
+        {"event_id": "y", "status": "dropped", "reason": "sampled_out", "detail": "left out of the sample"},
+    ]
+    answer = Answer(202, json.dumps({"accepted": 0, "results": verdicts}).encode())
+    platform.meets = lambda events: answer
+    telemetry = platform.client(Policy(linger=0.2))
+    telemetry.record("websocket_error")
+    telemetry.record("websocket_error")
+    assert telemetry.close()
+    stats = telemetry.stats()
+    assert (stats.set_aside, stats.invalid, stats.waiting, len(platform.requests)) == (2, 0, 0, 1)
+
+
 def test_after_too_long_an_outage_a_batch_is_given_up() -> None:
     platform = Platform()
     platform.meets = lambda events: LostError("away")

@@ -121,37 +121,45 @@ def is_json(media_type: str) -> bool:
 
 
 def structured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes | Rejected:
-    """What arrived in binary mode, as one document in the JSON format; names of `headers` are lower-case.
-
-    JSON data stays JSON, text becomes a string and all else Base64. Data without a content type is JSON if it can be.
-    """
-    event: dict[str, Any] = {}
+    """What arrived over HTTP in binary mode, as `document`; names of `headers` are lower-case."""
+    attributes: dict[str, str] = {}
     media_type: str | None = None
     for name, value in headers:
         if name.startswith(_PREFIX) and len(name) > len(_PREFIX):
-            event.setdefault(name[len(_PREFIX) :].decode("latin-1"), _attribute(value))
+            attributes.setdefault(name[len(_PREFIX) :].decode("latin-1"), _attribute(value))
         elif name == b"content-type" and media_type is None:
             media_type = value.decode("latin-1").strip()
-    event.pop("data", None)
-    event.pop("data_base64", None)
-    if media_type:
-        event["datacontenttype"] = media_type
-    if not body:
+    return document(attributes, media_type, body)
+
+
+def document(attributes: Mapping[str, str], media_type: str | None, data: bytes) -> bytes | Rejected:
+    """Attributes and data as one document in the JSON format.
+
+    JSON data stays JSON, text becomes a string and all else Base64. Data without a media type is JSON if it can be.
+    """
+    event = without_data(attributes, media_type)
+    if not data:
         return msgspec.json.encode(event)
-    if media_type is not None and not is_json(media_type):
-        return msgspec.json.encode({**event, **_other_data(media_type, body)})
-    text = utf8(body, charset_of(media_type or ""))
+    if media_type and not is_json(media_type):
+        return msgspec.json.encode({**event, **_other_data(media_type, data)})
+    text = utf8(data, charset_of(media_type or ""))
     if isinstance(text, Rejected):
         return text
     try:
         strict_json.loads(text)
     except InvalidJsonError as error:
         if error.violation is Violation.MALFORMED:
-            if media_type is None:
-                return msgspec.json.encode({**event, **_other_data("", body)})
+            if not media_type:
+                return msgspec.json.encode({**event, **_other_data("", data)})
             return Rejected(Reason.MALFORMED, str(error), _shown(event.get("id")))
         # Any other fault is found in the document again, which a dead letter keeps with its attributes.
     return msgspec.json.encode({**event, "data": msgspec.Raw(text)})
+
+
+def without_data(attributes: Mapping[str, str], media_type: str | None) -> dict[str, Any]:
+    """The attributes of what was sent in binary mode; its content type is one of them."""
+    event = {name: value for name, value in attributes.items() if name not in ("data", "data_base64")}
+    return {**event, "datacontenttype": media_type} if media_type else event
 
 
 def _other_data(media_type: str, body: bytes) -> dict[str, str]:

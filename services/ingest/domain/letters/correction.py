@@ -44,8 +44,11 @@ def event_of(
     """The bytes and what they say, as `Intake` takes them.
 
     An event without an id gets one that only depends on the letter; one without a time gets the letter's arrival.
-    `read` reads what was received, patched or not; an event that is given instead has the form of one sent over HTTP.
+    `read` reads what was received, patched or not; an event that is given instead has the form of one sent over HTTP,
+    and so has what has been redacted.
     """
+    if letter.kept == "redacted":
+        read = read_event
     given = _corrected(letter, correction, read)
     body = given[1]
     if isinstance(body, EventBody):

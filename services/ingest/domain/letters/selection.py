@@ -86,26 +86,3 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.partition}-{self.offset}-{self.check}"
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Partition → offset from which a search goes on."""
-
-    offsets: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def parsed(cls, text: str) -> Cursor | None:
-        """None for what `str()` of no cursor gives."""
-        found: list[tuple[int, int]] = []
-        for part in text.split("."):
-            partition, _, offset = part.partition("-")
-            if not (part.isascii() and partition.isdecimal() and offset.isdecimal()):
-                return None
-            if len(partition) > 9 or len(offset) > 18:
-                return None
-            found.append((int(partition), int(offset)))
-        return cls(tuple(found))
-
-    def __str__(self) -> str:
-        return ".".join(f"{partition}-{offset}" for partition, offset in self.offsets)

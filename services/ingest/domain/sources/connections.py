@@ -23,6 +23,8 @@ _MAX_PEM = 64_000
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _RESETS = ("latest", "earliest")
+CLOUDEVENTS = "cloudevents"
+_FORMATS = ("json", CLOUDEVENTS)
 _MAX_INCLUDED = 20
 _PRESETS: Mapping[str, tuple[str, str, str | None]] = {
     "github": ("x-hub-signature-256", "sha256=", "x-github-delivery"),
@@ -46,6 +48,8 @@ class KafkaConnection:
     sasl_username: str | None
     sasl_password: str | None = field(repr=False)
     ssl_ca: str | None
+    format: str
+    """`json`, or `cloudevents`: each record is a CloudEvent, in binary or structured mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def _kafka(config: object, key: str) -> KafkaConnection:
         config,
         {
             *("bootstrap_servers", "topic", "group_id", "auto_offset_reset", "security_protocol"),
-            *("sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca"),
+            *("sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca", "format"),
         },
         PLACE,
     )
@@ -177,6 +181,7 @@ def _kafka(config: object, key: str) -> KafkaConnection:
         sasl_username=user,
         sasl_password=password,
         ssl_ca=fields.optional("ssl_ca", longest=_MAX_PEM),
+        format=fields.one_of("format", _FORMATS, "json"),
     )
 
 

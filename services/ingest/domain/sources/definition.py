@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.ingest.domain.sources.connections import Connection, WebhookConnection, parse_connection
+from services.ingest.domain.compat.cloudevents import event_of
+from services.ingest.domain.normalise import EventBody, Rejected
+from services.ingest.domain.sources.connections import (
+    CLOUDEVENTS,
+    Connection,
+    KafkaConnection,
+    WebhookConnection,
+    parse_connection,
+)
 from services.ingest.domain.sources.fields import Fields
 from services.ingest.domain.sources.mapping import Mapping as EventMapping
 from services.ingest.domain.sources.mapping import parse_mapping
@@ -46,6 +54,23 @@ class SourceDefinition:
     def origin(self) -> str:
         """As its dead letters name it."""
         return f"source:{self.key}"
+
+    def body(self, raw: bytes, *, event_id: str) -> EventBody | Rejected:
+        """What a message says. `event_id` names an event to which the message gives no id.
+
+        A CloudEvent has an id of its own; a mapping that reads one may say otherwise, but not that it is none.
+        """
+        if not (isinstance(self.connection, KafkaConnection) and self.connection.format == CLOUDEVENTS):
+            return self.mapping.body(raw, event_id=event_id, source_id=self.id)
+        event = event_of(raw)
+        if isinstance(event, Rejected) or not self.mapping.fields:
+            if isinstance(event, EventBody):
+                event.data_source_id = self.id
+            return event
+        body = self.mapping.body(raw, event_id=str(event.event_id), source_id=self.id)
+        if isinstance(body, EventBody) and body.event_timestamp is None:
+            body.event_timestamp = event.event_timestamp
+        return body
 
 
 def check_key(key: str) -> str:

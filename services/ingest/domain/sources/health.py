@@ -58,6 +58,12 @@ class Health(msgspec.Struct):
         shown = "".join(c if c.isprintable() else "\ufffd" for c in error[:_MAX_ERROR])
         self.last_error, self.last_error_at = shown, now
 
+    def refused(self, error: str, now: int) -> None:
+        """It cannot run as it is defined."""
+        self.state = State.FAILED
+        self.failures += 1
+        self.noticed(error, now)
+
     def failed(self, error: str, now: int) -> None:
         self.state = State.RETRYING
         self.failures += 1

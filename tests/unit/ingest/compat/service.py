@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 from prometheus_client import CollectorRegistry
 
+from services.ingest.balances import OwnBalances
 from services.ingest.compat.routes import CompatibleRoutes
 from services.ingest.http import needed_scope
 from services.ingest.intake import Intake
 from services.ingest.metrics import IngestMetrics
+from services.ingest.quality.inspections import Inspections
+from services.ingest.rate_limits import RateLimits
 from shared.clock import to_datetime
 from shared.http import AsgiScope, Problem, Receive, Send, admitted, service_app
 from shared.keys import KeyRing, describe_key, new_key
@@ -33,19 +36,23 @@ class Service:
         self.events, self.letters = MemoryLog(), MemoryLog()
         self.not_ready: str | None = None
         registry = CollectorRegistry()
-        ring = KeyRing(
+        metrics = IngestMetrics(registry)
+        ring = self.ring = KeyRing(
             [
                 describe_key(KEY, organisation="acme", scope="ingest"),
                 describe_key(READ_KEY, organisation="acme", scope="read"),
             ]
         )
         ids = iter(range(1_000_000))
+        self.inspections = Inspections()
         intake = Intake(
             events=self.events,
             letters=self.letters,
             clock=lambda: NOW,
             new_id=lambda: f"id-{next(ids)}",
-            metrics=IngestMetrics(registry),
+            metrics=metrics,
+            inspections=self.inspections,
+            rates=RateLimits(OwnBalances(), now=lambda: 0.0, chance=lambda: 0.0, metrics=metrics.rates),
         )
 
         def ready() -> str | None:

@@ -99,7 +99,7 @@ async def test_a_key_that_may_still_be_on_its_way_is_worth_another_try(service: 
 
     answer = await service.send("/v1/batch", {"batch": [track()], "writeKey": "tg_0000000000_" + "0" * 48})
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.status_code, answer.headers["retry-after"] in {"1", "2", "3"}) == (503, True)
 
 
 async def test_a_clock_that_runs_ahead_is_corrected_by_when_it_was_sent(service: Service) -> None:
@@ -242,7 +242,7 @@ async def test_while_kafka_is_away_clients_are_told_to_come_back(service: Servic
 
     answer = await service.send("/v1/batch", {"batch": [track()]}, AUTHENTICATED)
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.status_code, answer.headers["retry-after"] in {"1", "2", "3"}) == (503, True)
     assert answer.json()["code"] == "not_confirmed"
 
 

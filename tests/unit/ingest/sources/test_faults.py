@@ -18,6 +18,7 @@ from services.ingest.domain.sources.definition import parse_source
 from services.ingest.domain.sources.health import Health
 from services.ingest.intake import Intake
 from services.ingest.metrics import IngestMetrics
+from services.ingest.quality.inspections import Inspections
 from services.ingest.sources.catalogue import Catalogue
 from services.ingest.sources.definitions import SourceSpecs
 from services.ingest.sources.delivery import Delivery
@@ -40,6 +41,7 @@ def _intake(events: MemoryLog) -> Intake:
         clock=lambda: NOW,
         new_id=lambda: "letter",
         metrics=IngestMetrics(CollectorRegistry()),
+        inspections=Inspections(),
     )
 
 

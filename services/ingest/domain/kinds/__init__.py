@@ -1,0 +1,1 @@
+"""The kinds of events that the product itself knows, and the schema of each."""
