@@ -18,11 +18,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	$(VENV)/bin/tidegate demo $(ARGS)
 
-# In two processes, each with a Kafka and a Postgres of its own: tests mostly wait. The longest files come first.
+# In three processes, each with a Kafka and a Postgres of its own: tests often wait. The longest files come first.
 test: setup
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# A million events while everything fails in turn: about 25 minutes. TIDEGATE_FAULTS_SEED and _EVENTS choose others.
+# A million events while everything fails in turn, and ten minutes each without Kafka and with sources that die: about
+# 50 minutes. TIDEGATE_FAULTS_SEED and _EVENTS choose others.
 test-faults: setup
 	TIDEGATE_FAULTS=long $(VENV)/bin/pytest -s tests/faults $(ARGS)
 

@@ -26,7 +26,17 @@ class Severity:
     """Of each kind: all connections to Postgres cut, the way to it down, a black hole."""
     commit_cuts: int
     postgres_away: float
+    kafka_away: float
+    """Seconds for which Kafka is away while clients go on sending."""
+    ingest_kills: int
+    """While clients go on sending."""
     groups: int
+    requests: int
+    """Requests whose bytes are wrong."""
+    far_ends: float
+    """Seconds that sources are read while their far ends die again and again; 0: not at all."""
+    far_end_kills_every: float
+    """Seconds in which each far end dies once."""
 
 
 SHORT = Severity(
@@ -42,7 +52,12 @@ SHORT = Severity(
     partitions=1,
     commit_cuts=6,
     postgres_away=8,
+    kafka_away=5,
+    ingest_kills=3,
     groups=10_000,
+    requests=800,
+    far_ends=0,  # tests/integration/sources has the short form
+    far_end_kills_every=6,
 )
 LONG = Severity(
     events=1_000_000,
@@ -57,20 +72,29 @@ LONG = Severity(
     partitions=3,
     commit_cuts=50,
     postgres_away=300,
+    kafka_away=600,
+    ingest_kills=20,
     groups=1_000_000,
+    requests=10_000,
+    far_ends=600,
+    far_end_kills_every=30,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FaultSettings:
-    """`TIDEGATE_FAULTS` (short, long), `TIDEGATE_FAULTS_EVENTS` and `TIDEGATE_FAULTS_SEED`, all optional."""
+    """`TIDEGATE_FAULTS` (short, long), and `TIDEGATE_FAULTS_…` (EVENTS, SEED, FAR_ENDS, REQUESTS), all optional."""
 
     severity: Severity
     events: int
     seed: int
+    far_ends: float
+    requests: int
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         severity = {"short": SHORT, "long": LONG}[environ.get("TIDEGATE_FAULTS", "short")]
         events = int(environ.get("TIDEGATE_FAULTS_EVENTS", severity.events))
-        return cls(severity, events, int(environ.get("TIDEGATE_FAULTS_SEED", "1")))
+        far_ends = float(environ.get("TIDEGATE_FAULTS_FAR_ENDS", severity.far_ends))
+        requests = int(environ.get("TIDEGATE_FAULTS_REQUESTS", severity.requests))
+        return cls(severity, events, int(environ.get("TIDEGATE_FAULTS_SEED", "1")), far_ends, requests)

@@ -48,7 +48,7 @@ class Site:
     """As a context manager: everything is ready with one worker when entered, nothing is left when exited."""
 
     def __init__(self, state: Path) -> None:
-        self.stack = LocalStack(state, application=tuple(s for s in SERVICES if s is not WORKER))
+        self.stack = LocalStack(state, application=tuple(s for s in SERVICES if s is not WORKER), policy=AT_ONCE)
         self._workers: dict[int, Supervisor] = {}
         self._cleanup = AsyncExitStack()
 
