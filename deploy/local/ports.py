@@ -12,6 +12,7 @@ from pathlib import Path
 
 # Below the range from which the kernel takes the local ends of outgoing connections.
 _LOWEST, _HIGHEST = 18_000, 30_000
+_SLICES = 16
 
 _LISTENING = "0A"
 
@@ -54,9 +55,15 @@ def choose_ports(
     return Choice(ports={name: ports[name] for name in names}, moved=moved)
 
 
-def random_candidates(count: int = 500) -> Iterator[int]:
-    """Random, so that two stacks starting at the same moment hardly meet."""
-    return iter(random.sample(range(_LOWEST, _HIGHEST), count))
+def random_candidates(count: int = 500, *, process: int | None = None) -> Iterator[int]:
+    """Random, so that two stacks starting at the same moment hardly meet: what both find free, both would take.
+
+    Processes with neighbouring ids, such as those that run tests side by side, draw from different ports; `process`
+    is our own id by default.
+    """
+    size = (_HIGHEST - _LOWEST) // _SLICES
+    lowest = _LOWEST + (os.getpid() if process is None else process) % _SLICES * size
+    return iter(random.sample(range(lowest, lowest + size), count))
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -44,6 +44,11 @@ def test_candidates_are_distinct_and_outside_the_range_of_outgoing_connections()
     assert all(1024 < candidate < 32_768 for candidate in candidates)
 
 
+def test_processes_that_start_together_draw_from_different_ports() -> None:
+    drawn = [set(random_candidates(500, process=1_000 + number)) for number in range(4)]
+    assert len(set.union(*drawn)) == 4 * 500
+
+
 def test_a_listening_socket_takes_its_port(taken_port: int) -> None:
     assert not is_free(taken_port)
 
