@@ -108,15 +108,7 @@ class Comparison:
             *(f"{system}: {guarantee}" for system, guarantee in guarantees.items()),
             *(f"{system} was left out: {why}" for system, why in self.left_out.items()),
         ]
-        shown = Table(
-            title=title,
-            title_justify="left",
-            caption="\n".join(notes),
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            padding=(0, 0),
-        )
+        shown = plain_table(title, notes)
         for heading in ("work-\nload", "system", "run"):
             shown.add_column(heading, no_wrap=True)
         for heading in ("events", "events/s", "×", "CPU µs\n/event", "peak\nMiB"):
@@ -145,3 +137,16 @@ class Comparison:
 def write_json(path: Path, figures: Iterable[Figure]) -> None:
     """Replaces the file. Raises OSError."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(list(figures)), indent=1) + b"\n")
+
+
+def plain_table(title: str, notes: Sequence[str]) -> Table:
+    """Without frames, narrow enough for a terminal; `notes` stand below, a paragraph each."""
+    return Table(
+        title=title,
+        title_justify="left",
+        caption="\n".join(notes),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0),
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich import box
 from rich.table import Table
 
 from bench.ingest.load import Told
-from bench.results import MIB, Figure
+from bench.results import MIB, Figure, plain_table
 
 BENCH = "ingest"
 TIDEGATE = "tidegate"
@@ -152,15 +151,7 @@ class Rates:
             *map(str, self.gatherings),
             *(f"{what} was left out: {why}" for what, why in self.left_out.items()),
         ]
-        shown = Table(
-            title=title,
-            title_justify="left",
-            caption="\n".join(notes),
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            padding=(0, 0),
-        )
+        shown = plain_table(title, notes)
         for heading in ("work-\nload", "system"):
             shown.add_column(heading, no_wrap=True)
         for heading in (
